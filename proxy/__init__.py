@@ -1,0 +1,1 @@
+"""What a driver talks to: the wire, the sessions, the fibers that run queries, and ReQL itself (reql/)."""

@@ -1,0 +1,127 @@
+"""What passes between a driver's session and the evaluator: the context of a query, its answers, its cursor.
+
+One rule: plain data and ports only, so that `proxy/reql` and `proxy/session` can share them without
+knowing sockets, fibers or each other. Everything here is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+ATOM: Final = "atom"
+SEQUENCE: Final = "sequence"
+PARTIAL: Final = "partial"
+
+# Notes of a response (`n`), by RethinkDB's numbers. The first four mark a changefeed.
+SEQUENCE_FEED: Final = 1
+ATOM_FEED: Final = 2
+ORDER_BY_LIMIT_FEED: Final = 3
+UNIONED_FEED: Final = 4
+INCLUDES_STATES: Final = 5
+
+
+class Interrupted(BaseException):
+    """Ends a query from outside at its next `wait` or `breathe`; `message` is what the driver is told.
+
+    A BaseException so that no `except Exception` on the way swallows it. Let it pass; clean up with `finally`.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class WaitTimeout(Exception):
+    """A `wait` or `wait_for` with `timeout_s` got no result in time."""
+
+
+class Cursor(Protocol):
+    """The rest of a stream that has been answered in part."""
+
+    def next_batch(self) -> Answer:
+        """The next batch, as "partial" or (the last one) "sequence"; runs inside a fiber; a feed waits for changes."""
+
+    def close(self) -> None:
+        """Gives back what the stream holds. May come at any time between batches, and more than once."""
+
+
+class Answer:
+    """One response to a driver: `items` are JSON texts, which the response joins without decoding them.
+
+    kind: "atom" (exactly one item), "sequence" (a stream's end) or "partial" (a stream with more to come,
+    then `cursor` holds the rest). notes: numbers for `n`, empty for atoms. profile: the JSON text for `p`.
+    """
+
+    __slots__ = ("cursor", "items", "kind", "notes", "profile")
+
+    def __init__(
+        self,
+        kind: str,
+        items: list[bytes],
+        notes: list[int] | None = None,
+        profile: bytes | None = None,
+        cursor: Cursor | None = None,
+    ) -> None:
+        self.kind = kind
+        self.items = items
+        self.notes = notes or []
+        self.profile = profile
+        self.cursor = cursor
+
+    def __repr__(self) -> str:
+        return f"Answer({self.kind}, {len(self.items)} items, notes={self.notes}, open={self.cursor is not None})"
+
+
+Done = Callable[..., None]
+"""Called once with `(error | None, value=None)` when the thing waited for has happened, on the reactor thread."""
+
+
+class Fibers(Protocol):
+    """What running evaluator code may ask of the scheduler. Every call may raise `Interrupted`."""
+
+    def wait(self, deferred: Any, timeout_s: float | None = None) -> Any:
+        """The Deferred's result, or its failure's exception; others run meanwhile. After timeout_s: WaitTimeout."""
+
+    def wait_for(self, begin: Callable[[Done], object], timeout_s: float | None = None) -> Any:
+        """As `wait`, without a Deferred: `begin(done)` starts the thing, which calls `done(error, value)` at the end."""
+
+    def breathe(self) -> None:
+        """Call it often in a long run (say, every 50 rows): after a time slice the reactor and others get a turn."""
+
+
+class QueryContext:
+    """Who asks, and how the query's run is tied to its surroundings. The global optargs are the evaluator's to parse.
+
+    user: the authenticated name. address: (host, port) of the client. connection_id: unique in this process.
+    deadline: seconds on the monotonic clock of the fibers, or None. returns_empty_batches: a feed's batch comes
+    back empty after `max_batch_seconds` instead of waiting (drivers of V0_3, and HTTP). noreply: nobody will read
+    the answer, so a stream is to be run to what its first batch needs and then dropped.
+    """
+
+    __slots__ = ("address", "connection_id", "deadline", "fibers", "noreply", "returns_empty_batches", "user")
+
+    def __init__(
+        self,
+        user: str,
+        address: tuple[str, int],
+        connection_id: int,
+        fibers: Fibers,
+        deadline: float | None = None,
+        returns_empty_batches: bool = False,
+        noreply: bool = False,
+    ) -> None:
+        self.user = user
+        self.address = address
+        self.connection_id = connection_id
+        self.fibers = fibers
+        self.deadline = deadline
+        self.returns_empty_batches = returns_empty_batches
+        self.noreply = noreply
+
+
+class Evaluator(Protocol):
+    """What the proxy runs queries with; implemented by `proxy/reql`."""
+
+    def start(self, body: bytes, context: QueryContext) -> Answer:
+        """Runs `body`, the JSON text of [1, term, optargs], inside a fiber; raises ReqlError."""
