@@ -1,0 +1,46 @@
+# What a newcomer types. Everything runs inside .venv, which the first target makes.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PACKAGES := model wal consensus storage proxy backup conf server
+ROUNDS ?= 20
+
+.PHONY: demo serve test check format integration crash docs clean
+
+demo: .venv/.installed  ## the example of the README against a server of its own, then stop
+	$(BIN)/python -m server.demo
+
+serve: .venv/.installed  ## a server on RethinkDB's ports, data in rewinddb_data/
+	$(BIN)/rewinddb serve --config conf/single.yaml
+
+test: .venv/.installed
+	$(BIN)/pytest tests -q
+
+check: .venv/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict $(PACKAGES)
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests -q
+
+format: .venv/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+integration: .venv/.installed  ## real processes: kill -9, the official tools, full disk
+	$(BIN)/pytest integration -q --rounds $(ROUNDS)
+
+crash: .venv/.installed  ## the long crash test
+	$(BIN)/pytest integration/test_crash.py -q --rounds 200
+
+docs: .venv/.installed  ## prints docs/compatibility.md from the term registry
+	$(BIN)/python -m server.compatibility > docs/compatibility.md
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+
+.venv/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "RewindDB needs Python 3.11 or newer; none was found."; exit 1; }
+	@test -x $(BIN)/python || { echo "Making the environment in .venv (about a minute) ..."; $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
