@@ -1,0 +1,1 @@
+"""What a server is told before it starts: YAML files, and the frozen settings they become."""
