@@ -1,0 +1,127 @@
+"""Rules that no linter holds, over all source files of the project.
+
+One rule: each failure says the file, the line and what to do about it.
+"""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGES = PROJECT["tool"]["importlinter"]["root_packages"]
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted(path for folder in ("tests", "integration") for path in (ROOT / folder).rglob("*.py"))
+FILE_LINES = 500
+FUNCTION_LINES = 80
+VAGUE = {"utils", "util", "common", "helpers", "helper", "manager", "managers", "misc", "stuff"}
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES + TESTS}
+
+
+def place(path, line=None):
+    return f"{path.relative_to(ROOT)}{f':{line}' if line else ''}"
+
+
+def pure_modules():
+    """The files of the modules that the import rule of that name calls pure."""
+    for contract in PROJECT["tool"]["importlinter"]["contracts"]:
+        if "pure" in contract["name"]:
+            for module in contract["source_modules"]:
+                path = ROOT / module.replace(".", "/")
+                yield from sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def calls(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield node.lineno, ast.unparse(node.func)
+
+
+def none(found):
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_there_is_something_to_look_at():
+    assert len(SOURCES) > 30
+    assert len(list(pure_modules())) > 5
+
+
+def test_every_module_says_why_it_exists():
+    none([place(path) for path in SOURCES + TESTS if TREES[path].body and not ast.get_docstring(TREES[path])])
+
+
+def test_no_file_outgrows_one_reason_to_change():
+    long = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+    none(
+        [
+            f"{place(path)} has {lines} lines; the limit is {FILE_LINES}"
+            for path, lines in long.items()
+            if lines > FILE_LINES
+        ]
+    )
+
+
+def test_no_function_outgrows_a_screen():
+    none(
+        [
+            f"{place(path, node.lineno)} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+            for path in SOURCES
+            for node in ast.walk(TREES[path])
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.end_lineno - node.lineno + 1 > FUNCTION_LINES
+        ]
+    )
+
+
+def test_no_name_that_says_nothing():
+    none([place(path) for path in SOURCES + TESTS if set(re.split(r"[_./]", str(path.relative_to(ROOT)))) & VAGUE])
+
+
+def test_the_unit_tests_never_sleep():
+    none([place(path, line) for path in TESTS for line, name in calls(TREES[path]) if name.split(".")[-1] == "sleep"])
+
+
+def test_no_test_is_skipped():
+    marks = ("pytest.skip", "pytest.mark.skip", "pytest.mark.xfail", "pytest.mark.skipif", "pytest.xfail")
+    found = []
+    for path in TESTS:
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in marks:
+                found.append(place(path, node.lineno))
+    none(found)
+
+
+@pytest.mark.parametrize("ending", ["datetime.now", "datetime.utcnow", "uuid4", "uuid1", "open", "print", "input"])
+def test_a_pure_module_asks_the_outside_nothing(ending):
+    """What the import rule cannot see."""
+    found = []
+    for path in pure_modules():
+        for line, name in calls(TREES[path]):
+            if name == ending or name.endswith(f".{ending}"):
+                found.append(place(path, line))
+    none(found)
+
+
+def test_no_error_is_caught_and_dropped():
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.ExceptHandler):
+                kind = ast.unparse(node.type) if node.type else ""
+                is_broad = kind in ("", "Exception", "BaseException")
+                if is_broad and all(isinstance(step, ast.Pass | ast.Continue) for step in node.body):
+                    found.append(place(path, node.lineno))
+    none(found)
+
+
+def test_nothing_is_left_for_later():
+    mark = re.compile(r"#\s*(TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b|raise NotImplemented" + "Error")
+    found = []
+    for path in SOURCES + TESTS:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if mark.search(line):
+                found.append(place(path, number))
+    none(found)
