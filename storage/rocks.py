@@ -1,0 +1,369 @@
+"""The engine on disk: RocksDB through rocksdict, in raw bytes mode, its own log switched off.
+
+One rule: what rocksdict gets wrong is dealt with here and nowhere else. Found in 0.3.29, each with a test:
+
+- `Snapshot.items/keys/iter` read the live data (only `Snapshot[key]` is fixed), so a view is held by an
+  iterator made when the view was taken.
+- `ReadOptions.set_iterate_lower_bound` sets the *upper* bound, so it is never called; scans in reverse cut
+  what lies below the range.
+- The upper bound is passed to C++ as a pointer into the Python bytes: they must outlive the iterator.
+- `items()` ends on a read error as if the range had ended, so whoever comes to an end asks `status()` why.
+- A write stall holds the GIL, so writes carry `no_slowdown` and fail instead; a failed batch is used up.
+- `create_checkpoint` holds the GIL while it flushes, so a flush (which does not) comes first.
+- Never fork with an open database: its threads do not exist in the child.
+
+Measured (2 busy cores, 150,000 rows of 230 bytes): get 3.3-4.5 µs, miss 0.65 µs thanks to the bloom filters of
+memtable and files (2.9 µs in the memtable without), range rows by `items` 0.42-0.49 µs, by an iterator's
+valid/key/value/next 0.61-0.67 µs; an `items` call 2.4 µs, an iterator with one row and its status 3.8 µs.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    Checkpoint,
+    DBCompressionType,
+    Options,
+    Rdict,
+    RdictIter,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from model.errors import Corrupt, DiskFull, FolderInUse, Overloaded, RewindError
+from storage.engine import WriteSet
+
+log = logging.getLogger("rewinddb.storage")
+
+FORMAT_VERSION: Final = 1
+APPLIED_KEY: Final = b"m applied"
+FORMAT_KEY: Final = b"m format"
+PEEK_ROWS: Final = 8  # a scan's first rows come by iterator, whose status is at hand if the range ends there
+MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
+PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
+
+PROPERTIES: Final = {
+    "live_bytes": "rocksdb.estimate-live-data-size",
+    "file_bytes": "rocksdb.total-sst-files-size",
+    "memtable_bytes": "rocksdb.cur-size-all-mem-tables",
+    "cache_bytes": "rocksdb.block-cache-usage",
+    "table_reader_bytes": "rocksdb.estimate-table-readers-mem",
+    "compaction_pending_bytes": "rocksdb.estimate-pending-compaction-bytes",
+    "running_compactions": "rocksdb.num-running-compactions",
+    "running_flushes": "rocksdb.num-running-flushes",
+    "keys": "rocksdb.estimate-num-keys",
+    "is_write_stopped": "rocksdb.is-write-stopped",
+    "background_errors": "rocksdb.background-errors",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RocksSettings:
+    """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not."""
+
+    cache_bytes: int = 512 << 20
+    memtable_bytes: int = 64 << 20
+    memtables: int = 4
+    background_jobs: int = 2
+
+
+def fault(error: Exception) -> RewindError:
+    """What a RocksDB error means here; rocksdict raises bare `Exception`s whose text begins with the status."""
+    text = str(error)
+    if "Write stall" in text:
+        return Overloaded("the storage engine is behind with its compactions")
+    if "No space left" in text or "Read-only file system" in text or "quota" in text:
+        return DiskFull(f"the storage engine cannot write: {text}", "Free disk space, then start the server again.")
+    if "lock" in text.lower() and ("Resource temporarily unavailable" in text or "No locks available" in text):
+        return FolderInUse(f"the storage folder is open in another process: {text}")
+    return Corrupt(f"the storage engine failed: {text}", "Restore this server from its peers or from a backup.")
+
+
+def _options(settings: RocksSettings) -> Options:
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(settings.cache_bytes))
+    blocks.set_block_size(16 << 10)  # as fast as 4 KB for cached gets, and 60 % of the size with zstd
+    blocks.set_bloom_filter(10, False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(blocks)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_bottommost_compression_type(DBCompressionType.zstd())
+    options.set_write_buffer_size(settings.memtable_bytes)
+    options.set_max_write_buffer_number(settings.memtables)
+    # An insert looks for the old row first: with this filter the search of the memtable takes 0.65 µs, not 2.9.
+    options.set_memtable_prefix_bloom_ratio(0.02)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_max_background_jobs(settings.background_jobs)
+    options.set_level_zero_slowdown_writes_trigger(30)
+    options.set_level_zero_stop_writes_trigger(50)
+    options.set_bytes_per_sync(1 << 20)
+    options.set_avoid_unnecessary_blocking_io(True)
+    options.set_keep_log_file_num(4)
+    options.set_max_log_file_size(8 << 20)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    return options
+
+
+def _open(folder: Path, settings: RocksSettings, access: AccessType | None = None) -> Rdict:
+    try:
+        if access is None:
+            return Rdict(str(folder), _options(settings))
+        return Rdict(str(folder), _options(settings), access_type=access)
+    except Exception as error:  # rocksdict knows no narrower class
+        raise fault(error) from error
+
+
+def _walk(cursor: RdictIter, low: bytes, high: bytes, limit: int, reverse: bool) -> tuple[list[bytes], list[bytes]]:
+    """Up to `limit` (keys, values) of [low, high) by an iterator's single steps; raises Corrupt on a read error."""
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    valid, key_of, value_of = cursor.valid, cursor.key, cursor.value
+    if reverse:
+        step = cursor.prev
+        cursor.seek_for_prev(high)
+        if valid() and key_of() >= high:
+            step()
+    else:
+        step = cursor.next
+        cursor.seek(low)
+    for _ in range(limit):
+        if not valid():
+            try:
+                cursor.status()
+            except Exception as error:
+                raise fault(error) from error
+            break
+        key = key_of()
+        if key < low or key >= high:
+            break
+        keys.append(key)
+        values.append(value_of())
+        step()
+    return keys, values
+
+
+class RocksReader:
+    """Reads of an open database; by itself, of a checkpoint that nobody writes (opens in about 6 ms)."""
+
+    def __init__(self, folder: Path, settings: RocksSettings = RocksSettings()) -> None:
+        self._adopt(_open(folder, settings, AccessType.read_only()), folder)
+
+    def _adopt(self, db: Rdict, folder: Path) -> None:
+        self._db: Any = db  # the stub does not know raw mode, where keys and values are bytes
+        self._get: Callable[[bytes], bytes | None] = db.get
+        self.folder = folder
+        self.applied_index = int.from_bytes(self.get(APPLIED_KEY) or b"", "big")
+        version = self.get(FORMAT_KEY)
+        if version is not None and version != bytes([FORMAT_VERSION]):
+            db.close()
+            raise Corrupt(
+                f"{folder} has storage format {version[0]}; this version reads {FORMAT_VERSION}",
+                "Start a newer RewindDB on this data folder.",
+            )
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return self._get(key)
+        except Exception as error:  # rocksdict knows no narrower class
+            raise fault(error) from error
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: list[bytes | None] = []
+        try:
+            for start in range(0, len(keys), MULTI_GET_KEYS):
+                found += self._db.get(list(keys[start : start + MULTI_GET_KEYS]))
+        except Exception as error:
+            raise fault(error) from error
+        return found
+
+    def scan_chunk(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], list[bytes]]:
+        """As Reader.scan_chunk: 4 µs to begin, then 0.5 µs a row.
+
+        The first rows come by single steps, so that a short range (an index lookup) costs one iterator; a
+        longer one goes on with `items`, which makes its tuples in C, and looks at the end for a hidden error.
+        """
+        if low >= high or limit <= 0:
+            return [], []
+        options = ReadOptions()
+        options.set_iterate_upper_bound(high)  # `high` and `options` stay alive in this frame: see the module's rule
+        keys, values = _walk(self._db.iter(options), low, high, min(limit, PEEK_ROWS), reverse)
+        if len(keys) < PEEK_ROWS:
+            return keys, values
+        while len(keys) < limit:
+            missing = limit - len(keys)
+            start = keys[-1] if reverse else keys[-1] + b"\0"
+            rows = list(islice(self._db.items(reverse, start, options), missing + 1 if reverse else missing))
+            if reverse and rows and rows[0][0] == start:
+                del rows[0]
+            keys += [row[0] for row in rows[:missing]]
+            values += [row[1] for row in rows[:missing]]
+            if len(rows) < missing and not self._goes_on(keys, values, low, high, reverse):
+                break
+        if reverse and keys[-1] < low:
+            kept = bisect_left(keys, True, key=lambda key: key < low)
+            del keys[kept:], values[kept:]
+        return keys, values
+
+    def _goes_on(self, keys: list[bytes], values: list[bytes], low: bytes, high: bytes, reverse: bool) -> bool:
+        """Whether there is a row beyond the last one, which is then added; raises Corrupt if it cannot be read."""
+        if reverse:
+            high = keys[-1]
+        else:
+            low = keys[-1] + b"\0"
+        if low >= high:
+            return False
+        options = ReadOptions()
+        options.set_iterate_upper_bound(high)
+        more_keys, more_values = _walk(self._db.iter(options), low, high, 1, reverse)
+        keys += more_keys
+        values += more_values
+        return bool(more_keys)
+
+    def close(self) -> None:
+        self._get = _closed
+        self._db.close()
+
+
+def _closed(key: bytes) -> bytes | None:
+    raise RuntimeError(f"the storage engine is closed; asked for {key!r}")
+
+
+class RocksView:
+    """A fixed point-in-time read: one iterator, made now. It pins the memtables and files of this moment."""
+
+    def __init__(self, cursor: RdictIter, applied_index: int) -> None:
+        self._cursor: RdictIter | None = cursor
+        self.applied_index = applied_index
+
+    def _open_cursor(self) -> RdictIter:
+        if self._cursor is None:
+            raise RuntimeError("the view is closed")
+        return self._cursor
+
+    def get(self, key: bytes) -> bytes | None:
+        cursor = self._open_cursor()
+        cursor.seek(key)
+        if cursor.valid():
+            return cursor.value() if cursor.key() == key else None
+        try:
+            cursor.status()
+        except Exception as error:
+            raise fault(error) from error
+        return None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan_chunk(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], list[bytes]]:
+        return _walk(self._open_cursor(), low, high, limit, reverse)
+
+    def close(self) -> None:
+        self._cursor = None
+
+
+class RocksEngine(RocksReader):
+    """A database open for writing. `pause` waits between the attempts of a stalled write (seconds)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: RocksSettings = RocksSettings(),
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._lock = threading.RLock()  # a checkpoint may be taken on another thread, between two writes
+        self._closing = threading.Lock()  # rocksdict refuses to close while another thread flushes
+        self._views: WeakSet[RocksView] = WeakSet()
+        self._pause = pause
+        self._is_open = True
+        folder.mkdir(parents=True, exist_ok=True)
+        db = _open(folder, settings)
+        write_options: Any = WriteOptions()
+        write_options.disable_wal = True  # a property, whatever the type stub says
+        write_options.no_slowdown = True
+        db.set_write_options(write_options)
+        self._adopt(db, folder)
+        if self.get(FORMAT_KEY) is None:
+            first = WriteSet()
+            first.put(FORMAT_KEY, bytes([FORMAT_VERSION]))
+            self.write(first, self.applied_index)
+
+    def write(self, changes: WriteSet, applied_index: int) -> None:
+        for pause_s in PAUSES_S:
+            try:
+                return self._write(changes, applied_index)
+            except Overloaded:
+                self._pause(pause_s)
+        return self._write(changes, applied_index)
+
+    def _write(self, changes: WriteSet, applied_index: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for low, high in changes.ranges:
+            batch.delete_range(low, high)
+        for key, value in changes.rows.items():
+            if value is None:
+                del batch[key]
+            else:
+                batch[key] = value  # 1.4 µs, where `put` takes 1.9
+        batch[APPLIED_KEY] = applied_index.to_bytes(8, "big")
+        with self._lock:
+            try:
+                self._db.write(batch)
+            except Exception as error:
+                raise fault(error) from error
+            self.applied_index = applied_index
+
+    def view(self) -> RocksView:
+        with self._lock:
+            view = RocksView(self._db.iter(), self.applied_index)
+        self._views.add(view)
+        return view
+
+    def flush(self) -> int:
+        covered = self.applied_index
+        with self._closing:
+            if self._is_open:
+                try:
+                    self._db.flush()
+                except Exception as error:
+                    raise fault(error) from error
+        return covered
+
+    def checkpoint(self, folder: Path) -> int:
+        self.flush()  # off the GIL; what is written from here on is little, and flushed by the checkpoint itself
+        with self._closing, self._lock:
+            try:
+                Checkpoint(self._db).create_checkpoint(str(folder))
+            except Exception as error:
+                raise fault(error) from error
+            return self.applied_index
+
+    def whole(self) -> AbstractContextManager[object]:
+        return self._lock
+
+    def sizes(self) -> dict[str, int]:
+        return {name: self._db.property_int_value(rocks_name) or 0 for name, rocks_name in PROPERTIES.items()}
+
+    def close(self) -> None:
+        with self._closing:
+            if self._is_open:
+                self._is_open = False
+                for view in list(self._views):
+                    view.close()
+                super().close()
