@@ -1,0 +1,55 @@
+"""Real server processes on free ports, each with a folder of its own, and none left behind."""
+
+import random
+
+import pytest
+
+from server.child import ServerProcess
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rounds", type=int, default=20, help="how often the crash tests kill the server")
+    parser.addoption("--seed", type=int, default=None, help="replays the choices of an earlier run")
+
+
+@pytest.fixture
+def rng(request):
+    """Seeded dice; a failing test's output names the seed that replays it."""
+    seed = request.config.getoption("--seed")
+    if seed is None:
+        seed = random.randrange(1 << 32)
+    print(f"replay the same choices with --seed {seed}")  # noqa: T201
+    return random.Random(seed)
+
+
+@pytest.fixture
+def rounds(request):
+    return request.config.getoption("--rounds")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts servers; what is still running at the end of the test is killed."""
+    servers = []
+
+    def start(*flags, data_dir=tmp_path / "data", **options):
+        server = ServerProcess(data_dir, *flags, **options)
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def server(start):
+    return start()
+
+
+@pytest.fixture
+def conn(server):
+    connection = server.connect()
+    yield connection
+    if server.is_running:
+        connection.close(noreply_wait=False)
