@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.function_blob import FunctionBlob
+from model.pretty_layout import COMMA, DOT, NEWLINE, SPACE, Doc, Nest, joined, lay_out
 
 _WIDTH = 80
 _DEPTH_MAX = 15
@@ -71,125 +72,11 @@ def function_text(function: FunctionBlob, names: Names) -> str:
 
 def term_text(term: Any, names: Names) -> str:
     """A driver's term as JavaScript, broken into lines of about 80 characters."""
-    return _lay_out(_Printer(names).term(term))
+    return lay_out(_Printer(names).term(term), _WIDTH)
 
 
 def _variable_name(number: int) -> str:
     return f"_var{-number}" if number < 0 else f"var{number}"
-
-
-# --- the document -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Break:
-    """A place for a line break: `flat` is printed without one, `after` on the next line with one. None: always one."""
-
-    flat: str | None
-    after: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Nest:
-    """Lines inside start at the column where it begins; it is broken as a whole or not at all."""
-
-    child: _Doc
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Where a _Nest ends, in the flat sequence."""
-
-
-@dataclass(slots=True)
-class _Begin:
-    """Where a _Nest begins, in the flat sequence. `end`: column of its end if there were no line breaks."""
-
-    end: int = 0
-
-
-_Doc = str | _Break | _Nest | tuple["_Doc", ...]
-_Element = str | _Break | _Begin | _End
-
-_SPACE = _Break(" ")
-_DOT = _Break(".", ".")
-_NEWLINE = _Break(None)
-_COMMA: _Doc = (",", _SPACE)
-
-
-def _joined(docs: Sequence[_Doc]) -> tuple[_Doc, ...]:
-    result: list[_Doc] = []
-    for doc in docs:
-        if result:
-            result.append(_COMMA)
-        result.append(doc)
-    return tuple(result)
-
-
-def _flatten(doc: _Doc) -> list[_Element]:
-    elements: list[_Element] = []
-    stack: list[_Doc | _End] = [doc]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, tuple):
-            stack.extend(reversed(item))
-        elif isinstance(item, _Nest):
-            elements.append(_Begin())
-            stack += [_End(), item.child]
-        else:
-            elements.append(item)
-    return elements
-
-
-def _columns(elements: list[_Element]) -> list[int]:
-    """The column after each element if no line were broken, in UTF-8 bytes as RethinkDB counts; fills in _Begin.end."""
-    columns = []
-    column = 0
-    open_nests: list[_Begin] = []
-    for element in elements:
-        if isinstance(element, str):
-            column += len(element.encode("utf-8"))
-        elif isinstance(element, _Break):
-            column += len(element.flat or "")
-        elif isinstance(element, _Begin):
-            open_nests.append(element)
-        else:
-            open_nests.pop().end = column
-        columns.append(column)
-    return columns
-
-
-def _lay_out(doc: _Doc, width: int = _WIDTH) -> str:
-    """Breaks the lines of each nest that would pass the right edge. Arithmetic wraps at 64 bits, as RethinkDB's."""
-    elements = _flatten(doc)
-    columns = _columns(elements)
-    output: list[str] = []
-    indents: list[int] = []
-    column = fitting = 0
-    right_edge = width
-    for element, flat_column in zip(elements, columns, strict=True):
-        if isinstance(element, str):
-            output.append(element)
-            column += len(element.encode("utf-8"))
-        elif isinstance(element, _Begin):
-            indents.append(column)
-            fitting = fitting + 1 if fitting or element.end <= right_edge else 0
-        elif isinstance(element, _End):
-            indents.pop()
-            fitting = max(fitting - 1, 0)
-        elif element.flat is not None and fitting:
-            output.append(element.flat)
-            column += len(element.flat)
-        else:
-            indent = indents[-1] if indents else 0
-            output.append("\n" + " " * indent + element.after)
-            fitting = 0
-            column = indent + len(element.after)
-            right_edge = (width - column + flat_column) % _WORD
-    return "".join(output)
-
-
-# --- from terms to the document ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +109,7 @@ class _Printer:
         options = next((part for part in term[1:] if isinstance(part, dict)), None)
         return _Term(self.names(term[0]), args, options)
 
-    def term(self, raw: Any) -> _Doc:
+    def term(self, raw: Any) -> Doc:
         outer_expr = self.in_expr
         self.depth += 1
         if self.depth > _DEPTH_MAX:
@@ -232,16 +119,16 @@ class _Printer:
         self.depth -= 1
         return doc
 
-    def _by_name(self, term: _Term, outer_expr: bool) -> _Doc:
+    def _by_name(self, term: _Term, outer_expr: bool) -> Doc:
         match term.name:
             case "DATUM":
                 doc = _datum(term.value)
-                return doc if self.in_expr else self.prefixed(("expr(", _Nest(doc), ")"))
+                return doc if self.in_expr else self.prefixed(("expr(", Nest(doc), ")"))
             case "FUNCALL":
                 return self.chain(term) if len(term.args) == 2 else self.do(term)
             case "MAKE_ARRAY":
                 doc = self.array(term)
-                return doc if outer_expr else self.prefixed(("expr(", _Nest(doc), ")"))
+                return doc if outer_expr else self.prefixed(("expr(", Nest(doc), ")"))
             case "MAKE_OBJ":
                 self.in_expr = True
                 return self.object(term) if outer_expr else self.wrapped_object(term)
@@ -257,66 +144,66 @@ class _Printer:
             return self.call(term)
         return self.prefixed(_camel(term.name))
 
-    def prefixed(self, doc: _Doc) -> _Doc:
-        return ("r", _Nest((".", doc))) if self.may_prefix else doc
+    def prefixed(self, doc: Doc) -> Doc:
+        return ("r", Nest((".", doc))) if self.may_prefix else doc
 
-    def all(self, raws: Sequence[Any]) -> list[_Doc]:
+    def all(self, raws: Sequence[Any]) -> list[Doc]:
         """Terms inside r.expr(...) or an argument list."""
         outer_expr, self.in_expr = self.in_expr, True
         docs = [self.term(raw) for raw in raws]
         self.in_expr = outer_expr
         return docs
 
-    def variable(self, term: _Term) -> _Doc:
+    def variable(self, term: _Term) -> Doc:
         value = self.split(term.args[0]).value
         return _variable_name(round(value)) if isinstance(value, int | float) else "var"
 
-    def array(self, term: _Term) -> _Doc:
-        return ("[", _Nest(_joined(self.all(term.args))), "]")
+    def array(self, term: _Term) -> Doc:
+        return ("[", Nest(joined(self.all(term.args))), "]")
 
-    def object(self, term: _Term) -> _Doc:
-        pairs = [_Nest((f'"{_cut(key)}":', _SPACE, self.term(item))) for key, item in (term.options or {}).items()]
-        return ("{", _Nest(_joined(pairs)), "}")
+    def object(self, term: _Term) -> Doc:
+        pairs = [Nest((f'"{_cut(key)}":', SPACE, self.term(item))) for key, item in (term.options or {}).items()]
+        return ("{", Nest(joined(pairs)), "}")
 
-    def wrapped_object(self, term: _Term) -> _Doc:
-        parts: list[_Doc] = []
+    def wrapped_object(self, term: _Term) -> Doc:
+        parts: list[Doc] = []
         for key, item in (term.options or {}).items():
             parts += [f'"{_cut(key)}"', self.term(item)]
-        return self.prefixed(("object(", _Nest(_Nest(_joined(parts))), ")"))
+        return self.prefixed(("object(", Nest(Nest(joined(parts))), ")"))
 
-    def options(self, term: _Term) -> _Doc:
-        pairs = [_Nest((f'"{_camel(key)}":', _SPACE, self.term(item))) for key, item in (term.options or {}).items()]
-        return ("{", _Nest(_joined(pairs)), "}")
+    def options(self, term: _Term) -> Doc:
+        pairs = [Nest((f'"{_camel(key)}":', SPACE, self.term(item))) for key, item in (term.options or {}).items()]
+        return ("{", Nest(joined(pairs)), "}")
 
-    def call(self, term: _Term) -> _Doc:
+    def call(self, term: _Term) -> Doc:
         outer_expr, self.in_expr = self.in_expr, True
         parts = [self.term(raw) for raw in term.args]
         if term.options:
             parts.append(self.options(term))
         self.in_expr = outer_expr
         name = "js" if term.name == "JAVASCRIPT" else _camel(term.name)
-        return self.prefixed((name, "(", _Nest(_joined(parts)), ")"))
+        return self.prefixed((name, "(", Nest(joined(parts)), ")"))
 
-    def do(self, term: _Term) -> _Doc:
-        values = _joined(self.all(term.args[1:]))
+    def do(self, term: _Term) -> Doc:
+        values = joined(self.all(term.args[1:]))
         if values:
-            values = (*values, _COMMA)
-        return self.prefixed(("do(", self.term(term.args[0]), _Nest(values), ")"))
+            values = (*values, COMMA)
+        return self.prefixed(("do(", self.term(term.args[0]), Nest(values), ")"))
 
-    def function(self, term: _Term) -> _Doc:
+    def function(self, term: _Term) -> Doc:
         arguments = self.split(term.args[0])
         raws = arguments.value if arguments.name == "DATUM" else arguments.args
-        parts = _joined([_variable_name(round(self.split(raw).value)) for raw in raws])
+        parts = joined([_variable_name(round(self.split(raw).value)) for raw in raws])
         outer_expr, self.in_expr = self.in_expr, False
-        body: _Doc = ("return ", _Nest(self.term(term.args[1])), ";")
+        body: Doc = ("return ", Nest(self.term(term.args[1])), ";")
         self.in_expr = outer_expr
-        head = _Nest(("tion (", _Nest(parts), ") {", _NEWLINE, body))
-        return _Nest(("func", head, _NEWLINE, "}"))
+        head = Nest(("tion (", Nest(parts), ") {", NEWLINE, body))
+        return Nest(("func", head, NEWLINE, "}"))
 
     # A chain r.a(1).b(2)(3) is collected from its end to its start, then turned around.
 
-    def chain(self, term: _Term) -> _Doc:
-        links: list[_Doc] = []
+    def chain(self, term: _Term) -> Doc:
+        links: list[Doc] = []
         wrap = False
         left: Any = term
         while left is not None and _continues_chain(left):
@@ -330,33 +217,33 @@ class _Printer:
             start = self.term(raw)
             self.may_prefix = outer_prefix
             return self.prefixed((start, *reversed(links)))
-        if links and links[-1] is _DOT:
+        if links and links[-1] is DOT:
             links[-1] = "."
-        return _Nest((self.term(raw), *reversed(links)))
+        return Nest((self.term(raw), *reversed(links)))
 
-    def _link(self, term: _Term, links: list[_Doc]) -> tuple[bool, Any]:
+    def _link(self, term: _Term, links: list[Doc]) -> tuple[bool, Any]:
         """Adds a link; -> whether the chain needs `r.` if it starts here, and the term to its left or _CHAIN_START."""
         if term.name == "BRACKET":
             outer_expr, self.in_expr = self.in_expr, True
             links.append(")")
             if term.options:
-                links += [self.options(term), _SPACE, ","]
+                links += [self.options(term), SPACE, ","]
             links.append(self.term(term.args[1]))
             self.in_expr = outer_expr
             links.append("(")
             return False, term.args[0]
         if term.name == "FUNCALL":
             outer_expr, self.in_expr = self.in_expr, True
-            links += [")", _Nest(self.term(term.args[0]))]
+            links += [")", Nest(self.term(term.args[0]))]
             self.in_expr = outer_expr
-            links += ["(", "do", _DOT]
+            links += ["(", "do", DOT]
             return True, term.args[1]
         if term.name == "IMPLICIT_VAR":
             links.append("row")
             return True, _CHAIN_START
         return self._plain_link(term, links)
 
-    def _plain_link(self, term: _Term, links: list[_Doc]) -> tuple[bool, Any]:
+    def _plain_link(self, term: _Term, links: list[Doc]) -> tuple[bool, Any]:
         outer_expr, self.in_expr = self.in_expr, True
         links.append(")")
         if term.options:
@@ -365,13 +252,13 @@ class _Printer:
             # RethinkDB prints the arguments from the last to the first; with its depth counter that shows
             parts = [self.term(raw) for raw in reversed(term.args[1:])]
             if term.options:
-                links.append(_COMMA)
-            links.append(_Nest(_joined(parts[::-1])))
+                links.append(COMMA)
+            links.append(Nest(joined(parts[::-1])))
         self.in_expr = outer_expr
         links += ["(", _camel(term.name)]
         if not term.args:
             return True, _CHAIN_START
-        links.append(_DOT)
+        links.append(DOT)
         return True, term.args[0]
 
 
@@ -394,7 +281,7 @@ def _cut(text: str) -> str:
     return text.partition("\0")[0]
 
 
-def _datum(value: Any, depth: int = 0) -> _Doc:
+def _datum(value: Any, depth: int = 0) -> Doc:
     if depth > _DATUM_DEPTH_MAX:
         return "..."
     if value is None:
@@ -406,11 +293,11 @@ def _datum(value: Any, depth: int = 0) -> _Doc:
     if isinstance(value, str):
         return f'"{_cut(value)}"'
     if isinstance(value, list):
-        return ("[", _Nest(_joined([_datum(item, depth + 1) for item in value])), "]")
+        return ("[", Nest(joined([_datum(item, depth + 1) for item in value])), "]")
     if value.get("$reql_type$") == "BINARY":
-        return ("Buffer(", _Nest((_binary(value), _COMMA, "'base64'")), ")")
-    pairs = [_Nest((f'"{_cut(key)}":', _SPACE, _datum(value[key], depth + 1))) for key in sorted(value)]
-    return _Nest(("{", *_joined(pairs), "}"))
+        return ("Buffer(", Nest((_binary(value), COMMA, "'base64'")), ")")
+    pairs = [Nest((f'"{_cut(key)}":', SPACE, _datum(value[key], depth + 1))) for key in sorted(value)]
+    return Nest(("{", *joined(pairs), "}"))
 
 
 def _number(value: int | float) -> str:

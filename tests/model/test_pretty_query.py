@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from rethinkdb import RethinkDB
 from rethinkdb.ast import Func, ReQLEncoder
 
-from model import pretty_query
 from model.function_blob import FunctionBlob, field_function, from_func_term
 from model.pretty_query import function_text, index_query, term_text, write_hook_query
 from proxy.reql.ids import Term
@@ -152,55 +151,6 @@ def test_deep_terms_end_in_dots() -> None:
         term = r.not_(term)
     assert "..." in text(term)
     assert text(term).count("not") == 15
-
-
-# --- the layout, by RethinkDB's own examples for it --------------------------------------------------
-
-
-def call(name: str, *args: Any) -> Any:
-    return (name, "(", pretty_query._Nest(pretty_query._joined(args)), ")")
-
-
-def dotted(*parts: Any) -> Any:
-    chain: list[Any] = [".", parts[0]]
-    for part in parts[1:]:
-        chain += [pretty_query._DOT, part]
-    return ("r", pretty_query._Nest(tuple(chain)))
-
-
-def test_breaks_outside_any_nest_always_break() -> None:
-    doc = ("some text", pretty_query._SPACE, "some more text")
-    assert pretty_query._lay_out(doc, 80) == "some text\nsome more text"
-    assert pretty_query._lay_out(pretty_query._Nest(doc), 80) == "some text some more text"
-    assert pretty_query._lay_out(pretty_query._Nest(doc), 4) == "some text\nsome more text"
-
-
-def test_a_nest_breaks_as_a_whole() -> None:
-    doc = dotted(*[call("foo")] * 5)
-    assert pretty_query._lay_out(doc, 80) == "r.foo().foo().foo().foo().foo()"
-    assert pretty_query._lay_out(doc, 20) == "r.foo()\n .foo()\n .foo()\n .foo()\n .foo()"
-    assert pretty_query._lay_out(doc, 4) == "r.foo()\n .foo()\n .foo()\n .foo()\n .foo()"
-
-
-def test_inner_nests_that_fit_stay_whole() -> None:
-    doc = dotted(
-        call("expr", "5"),
-        call("add", dotted(call("expr", "7"), call("frob"))),
-        call(
-            "mul",
-            dotted(call("expr", "17")),
-            call("mul", dotted(call("expr", "17"))),
-            call("mul", dotted(call("expr", "17"))),
-        ),
-    )
-    flat = "r.expr(5).add(r.expr(7).frob()).mul(r.expr(17), mul(r.expr(17)), mul(r.expr(17)))"
-    assert pretty_query._lay_out(doc, 180) == flat
-    assert pretty_query._lay_out(doc, 80) == flat.replace(").add", ")\n .add").replace(").mul", ")\n .mul")
-    narrow = (
-        "r.expr(5)\n .add(r.expr(7)\n       .frob())\n .mul(r.expr(17),\n      mul(r.expr(17)),\n      mul(r.expr(17)))"
-    )
-    assert pretty_query._lay_out(doc, 20) == narrow
-    assert pretty_query._lay_out(doc, 4) == narrow
 
 
 terms = st.recursive(
