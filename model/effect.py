@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
-import msgpack
+import msgspec
 
 from model.errors import Corrupt
 
@@ -36,7 +36,9 @@ class Kind(IntEnum):
     SET_WRITE_HOOK = 23  # table_id: int, hook: dict | None
     CREATE_INDEX = 30  # table_id: int, index_id: int, name: str, definition: dict
     DROP_INDEX = 31  # table_id: int, index_id: int
-    RENAME_INDEX = 32  # table_id: int, index_id: int, name: str (an index of that name is dropped before, by its own effect)
+    RENAME_INDEX = (
+        32  # table_id: int, index_id: int, name: str (an index of that name is dropped before, by its own effect)
+    )
     PUT_SYSTEM = 40  # collection: str, key: str, document: dict (users, permissions, vaults, schedules, ...)
     DELETE_SYSTEM = 41  # collection: str, key: str
 
@@ -52,21 +54,24 @@ class Batch(NamedTuple):
     effects: list[Effect]
 
 
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[Any, ...]]])
+
+
 def encode(effects: list[Effect], time_ms: int) -> bytes:
     """The payload of one log entry."""
-    packed: bytes = msgpack.packb((FORMAT_VERSION, time_ms, effects), use_bin_type=True)
-    return packed
+    return _ENCODER.encode((FORMAT_VERSION, time_ms, effects))
 
 
 def decode(payload: bytes) -> Batch:
-    """The batch in a log entry's payload; raises Corrupt if it is not one."""
+    """The batch in a log entry's payload; raises Corrupt if it is not one. Arrays inside effects come as lists."""
     try:
-        version, time_ms, effects = msgpack.unpackb(payload, raw=False, use_list=False, strict_map_key=True)
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        version, time_ms, effects = _DECODER.decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Corrupt(f"a log entry of {len(payload)} bytes does not hold a batch: {error}") from error
     if version != FORMAT_VERSION:
         raise Corrupt(
             f"a log entry has batch format {version}; this version reads {FORMAT_VERSION}",
             "Start a newer RewindDB on this data folder.",
         )
-    return Batch(time_ms, list(effects))
+    return Batch(time_ms, effects)
