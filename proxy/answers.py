@@ -84,7 +84,7 @@ class Fibers(Protocol):
         """The Deferred's result, or its failure's exception; others run meanwhile. After timeout_s: WaitTimeout."""
 
     def wait_for(self, begin: Callable[[Done], object], timeout_s: float | None = None) -> Any:
-        """As `wait`, without a Deferred: `begin(done)` starts the thing, which calls `done(error, value)` at the end."""
+        """As `wait`, without a Deferred: `begin(done)` starts the thing, which calls `done(error, value)` once."""
 
     def breathe(self) -> None:
         """Call it often in a long run (say, every 50 rows): after a time slice the reactor and others get a turn."""
