@@ -86,7 +86,6 @@ class Log:
     segment_bytes: int = whole(64 * MIB, 1 * MIB, 1 * GIB)
     retain_bytes: int = whole(256 * MIB, 0, 1 << 46)
     uncommitted_bytes: int = whole(256 * MIB, 1 * MIB, 16 * GIB)
-    soft_sync_interval_ms: int = whole(500, 1, 1000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,186 @@
+"""The data as queries see it: reads from the applied state, writes through the log.
+
+One rule: a write is evaluated against the head (applied state plus what is proposed) and proposed in the same
+breath, so every write sees all writes before it in the log. Runs on the reactor's thread, inside fibers.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, Final, Protocol
+
+from model.catalog import Catalog
+from model.effect import Effect, encode
+from model.errors import LeadershipLost, NotLeader
+from proxy.answers import Done
+from proxy.reql.env import CatalogChange
+
+SOFT_WAITING_BYTES: Final = 32 << 20  # with more than this not yet applied, a soft write waits like a hard one
+
+NOTHING_PROPOSED: Final = (0, 0)
+
+
+class Log(Protocol):
+    """The consensus room, as far as queries need it (`consensus.node.Node`)."""
+
+    applied_index: int
+
+    @property
+    def can_serve(self) -> bool: ...
+    def propose(self, payload: bytes) -> tuple[int, int]: ...
+    def when_applied(self, log_index: int, raft_term: int, done: Callable[[Exception | None], None]) -> None: ...
+    def read_index(self, done: Callable[[Exception | None], None]) -> None: ...
+
+
+class Rows(Protocol):
+    """The applied state (`storage.rows.Store`)."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    def get(self, table_id: int, key: bytes) -> bytes | None: ...
+    def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    def scan_chunk(
+        self, table_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], list[bytes]]: ...
+    def scan_index_chunk(
+        self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], list[bytes]]: ...
+    def count(self, table_id: int) -> int: ...
+    def index_ready(self, index_id: int) -> bool: ...
+    def index_progress(self, index_id: int) -> float: ...
+
+
+class Newest(Protocol):
+    """Rows as the proposed writes leave them (`storage.head.Head`)."""
+
+    def get(self, table_id: int, key: bytes) -> bytes | None: ...
+    def stage(self, log_index: int, effects: Sequence[Effect]) -> None: ...
+
+
+class Waits(Protocol):
+    """What of the fibers is needed here."""
+
+    def wait_for(self, begin: Callable[[Done], object], timeout_s: float | None = None) -> Any: ...
+
+
+class Replica:
+    """The `Data` port of the evaluator, over the log and the applied state of this server."""
+
+    def __init__(self, log: Log, rows: Rows, head: Newest, fibers: Waits, now_ms: Callable[[], int]) -> None:
+        self._log = log
+        self._rows = rows
+        self._head = head
+        self._fibers = fibers
+        self._now_ms = now_ms
+        self._soft = NOTHING_PROPOSED  # the newest soft write that was acknowledged: (log_index, raft_term)
+        self._newest = NOTHING_PROPOSED
+        self._waiting_bytes = 0  # proposed here and not yet applied
+        self._turns: deque[Done] = deque()  # who waits to change the catalog
+        self._turn_taken = False
+        # The hot path: one call fewer for each row that is read.
+        self.get = rows.get
+        self.get_many = rows.get_many
+        self.scan_chunk = rows.scan_chunk
+        self.scan_index_chunk = rows.scan_index_chunk
+        self.count = rows.count
+        self.index_ready = rows.index_ready
+        self.index_progress = rows.index_progress
+        self.get_head = head.get
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._rows.catalog
+
+    def prepare_read(self, read_mode: str) -> None:
+        """Waits until a read may look at the applied state. Raises NotLeader where it may not."""
+        if read_mode == "outdated":
+            return
+        if not self._log.can_serve:
+            raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
+        if read_mode == "majority":
+            self._fibers.wait_for(self._log.read_index)
+        if self._soft[0] > self._log.applied_index:
+            self._wait_for_soft_writes()
+
+    def commit(self, effects: list[Effect], durability: str) -> None:
+        """One entry of the log. Hard: returns when it is on disk and applied; soft: when it has its place."""
+        place = self._propose(effects)
+        if durability == "soft" and self._waiting_bytes < SOFT_WAITING_BYTES:
+            self._soft = place
+            return
+        self._wait_until_applied(place)
+
+    def change_catalog(self, change: CatalogChange) -> Any:
+        """Runs `change` when it is its turn, commits its effects, waits until they are applied, gives its result."""
+        self._take_turn()
+        try:
+            unused = count(self.catalog.next_id)
+            effects, result = change(self.catalog, unused.__next__)
+            place = self._propose(effects) if effects else None
+        except BaseException:
+            self._give_turn()
+            raise
+        if place is None:
+            self._give_turn()
+            return result
+        # The turn ends with the change, even if the query that asked for it ends before.
+        self._log.when_applied(*place, lambda error: self._give_turn())
+        self._wait_until_applied(place)
+        return result
+
+    def sync(self, table_id: int) -> None:
+        """Returns when all that was proposed is on disk and applied. `table_id` is of no matter: there is one log."""
+        if self._newest[0] > self._log.applied_index:
+            self._wait_until_applied(self._newest)
+
+    def _propose(self, effects: list[Effect]) -> tuple[int, int]:
+        payload = encode(effects, self._now_ms())
+        place = self._log.propose(payload)
+        self._head.stage(place[0], effects)
+        self._newest = place
+        size = len(payload)
+        self._waiting_bytes += size
+
+        def settle(error: Exception | None) -> None:
+            self._waiting_bytes -= size
+
+        self._log.when_applied(*place, settle)
+        return place
+
+    def _wait_until_applied(self, place: tuple[int, int]) -> None:
+        self._fibers.wait_for(lambda done: self._log.when_applied(*place, done))
+
+    def _wait_for_soft_writes(self) -> None:
+        soft = self._soft
+        try:
+            self._wait_until_applied(soft)
+        except LeadershipLost:
+            if self._soft == soft:  # they are gone with the old leader, as soft writes may be
+                self._soft = NOTHING_PROPOSED
+
+    def _take_turn(self) -> None:
+        if not self._turn_taken:
+            self._turn_taken = True
+            return
+        mine: list[Done] = []
+
+        def begin(done: Done) -> None:
+            mine.append(done)
+            self._turns.append(done)
+
+        try:
+            self._fibers.wait_for(begin)
+        except BaseException:
+            if mine and mine[0] in self._turns:
+                self._turns.remove(mine[0])
+            elif mine:
+                self._give_turn()
+            raise
+
+    def _give_turn(self) -> None:
+        if self._turns:
+            self._turns.popleft()(None)
+        else:
+            self._turn_taken = False

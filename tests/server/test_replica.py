@@ -1,0 +1,238 @@
+"""The data port of queries: what waits for what, and in which order."""
+
+import pytest
+from greenlet import getcurrent, greenlet
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.catalog import Catalog
+from model.effect import PUT_ROW, Kind, decode
+from model.errors import LeadershipLost, NotLeader
+from server.replica import SOFT_WAITING_BYTES, Replica
+
+
+class SlowLog:
+    """A log whose entries are applied when the test says so."""
+
+    def __init__(self, catalog, fibers):
+        self.catalog = catalog
+        self.fibers = fibers
+        self.applied_index = 0
+        self.can_serve = True
+        self.entries = []
+        self.waiting = []
+        self.reads = []
+
+    def propose(self, payload):
+        self.entries.append(payload)
+        return len(self.entries), 1
+
+    def when_applied(self, log_index, raft_term, done):
+        if log_index <= self.applied_index:
+            done(None)
+        else:
+            self.waiting.append((log_index, done))
+
+    def read_index(self, done):
+        self.reads.append(done)
+
+    def apply(self, up_to=None, error=None):
+        for index in range(self.applied_index + 1, (up_to or len(self.entries)) + 1):
+            for effect in decode(self.entries[index - 1]).effects:
+                if effect[0] >= Kind.CREATE_DATABASE:
+                    self.catalog.apply(effect)
+            self.applied_index = index
+        ready = [done for index, done in self.waiting if index <= self.applied_index]
+        self.waiting = [entry for entry in self.waiting if entry[0] > self.applied_index]
+        for done in ready:
+            done(error)
+        self.fibers.go_on()
+
+
+class NoRows:
+    """An applied state with a catalog and nothing else."""
+
+    def __init__(self):
+        self.catalog = Catalog()
+        self.get = self.get_many = self.scan_chunk = self.scan_index_chunk = None
+        self.count = self.index_ready = self.index_progress = None
+
+
+class Head:
+    def __init__(self):
+        self.staged = []
+        self.get = None
+
+    def stage(self, log_index, effects):
+        self.staged.append((log_index, effects))
+
+
+class Switching:
+    """`wait_for` for greenlets of the test. What may go on goes on at `go_on`, as on a reactor's next turn."""
+
+    def __init__(self):
+        self.ready = []
+
+    def wait_for(self, begin, timeout_s=None):
+        me, result = getcurrent(), []
+
+        def done(error, value=None):
+            result.append((error, value))
+            self.ready.append(me)
+
+        begin(done)
+        while not result:
+            me.parent.switch()
+        error, value = result[0]
+        if error:
+            raise error
+        return value
+
+    def go_on(self):
+        while self.ready:
+            query = self.ready.pop(0)
+            if not query.dead:
+                query.switch()
+
+
+class Run(greenlet):
+    """A query: runs until it waits; `result` once it has ended."""
+
+    def __init__(self, function, *arguments):
+        super().__init__()
+        self.ended = False
+        self.result = None
+        self._work = (function, arguments)
+        self.switch()
+
+    def run(self):
+        function, arguments = self._work
+        try:
+            self.result = function(*arguments)
+        except Exception as error:
+            self.result = error
+        self.ended = True
+
+
+@pytest.fixture
+def world():
+    return make_world()
+
+
+def make_world():
+    rows, head, fibers = NoRows(), Head(), Switching()
+    log = SlowLog(rows.catalog, fibers)
+    return log, head, Replica(log, rows, head, fibers, lambda: 1000)
+
+
+ROW = [(PUT_ROW, 1, b"k", b"{}")]
+
+
+def test_a_hard_write_waits_until_it_is_applied(world):
+    log, head, replica = world
+    query = Run(replica.commit, ROW, "hard")
+    assert head.staged == [(1, ROW)]
+    assert not query.ended
+    log.apply()
+    assert query.ended
+    assert query.result is None
+    assert decode(log.entries[0]).time_ms == 1000
+
+
+def test_a_soft_write_does_not_wait_but_later_reads_do(world):
+    log, _, replica = world
+    assert Run(replica.commit, ROW, "soft").ended
+    single, majority, outdated = (Run(replica.prepare_read, mode) for mode in ("single", "majority", "outdated"))
+    assert [single.ended, majority.ended, outdated.ended] == [False, False, True]
+    log.reads[0](None)
+    log.fibers.go_on()
+    assert not majority.ended
+    log.apply()
+    assert single.ended
+    assert majority.ended
+    assert Run(replica.prepare_read, "single").ended
+
+
+def test_soft_writes_wait_when_too_much_waits_for_the_disk(world):
+    log, _, replica = world
+    big = [(PUT_ROW, 1, b"k", bytes(SOFT_WAITING_BYTES))]
+    waiting = Run(replica.commit, big, "soft")
+    assert not waiting.ended
+    log.apply()
+    assert waiting.ended
+    assert Run(replica.commit, ROW, "soft").ended
+
+
+def test_soft_writes_lost_with_their_leader_do_not_block_reads(world):
+    log, _, replica = world
+    Run(replica.commit, ROW, "soft")
+    reader = Run(replica.prepare_read, "single")
+    log.apply(error=LeadershipLost("gone"))
+    assert (reader.ended, reader.result) == (True, None)
+
+
+def test_a_server_that_may_not_serve_refuses_reads_but_outdated_ones(world):
+    log, _, replica = world
+    log.can_serve = False
+    assert isinstance(Run(replica.prepare_read, "single").result, NotLeader)
+    assert Run(replica.prepare_read, "outdated").result is None
+
+
+def test_sync_waits_for_everything_proposed(world):
+    log, _, replica = world
+    assert Run(replica.sync, 1).ended
+    Run(replica.commit, ROW, "soft")
+    query = Run(replica.sync, 1)
+    assert not query.ended
+    log.apply()
+    assert query.ended
+
+
+def create(name):
+    def change(catalog, unused):
+        if name in catalog.databases:
+            raise KeyError(name)
+        return [(Kind.CREATE_DATABASE, f"uuid-{name}", name)], unused()
+
+    return change
+
+
+def test_catalog_changes_take_turns_and_see_each_other(world):
+    log, _, replica = world
+    first, second, third = (Run(replica.change_catalog, create(name)) for name in ("a", "a", "b"))
+    assert len(log.entries) == 1
+    log.apply()
+    assert first.result == 1
+    assert isinstance(second.result, KeyError)
+    assert len(log.entries) == 2
+    log.apply()
+    assert third.result == 1
+    assert set(replica.catalog.databases) == {"a", "b"}
+
+
+def test_a_change_without_effects_writes_nothing(world):
+    log, _, replica = world
+    assert Run(replica.change_catalog, lambda catalog, unused: ([], "same")).result == "same"
+    assert log.entries == []
+
+
+def test_numbers_are_unused_and_differ(world):
+    _, _, replica = world
+    replica.catalog.next_id = 7
+    assert Run(replica.change_catalog, lambda catalog, unused: ([], [unused(), unused()])).result == [7, 8]
+
+
+@given(st.lists(st.booleans(), max_size=8))
+def test_a_query_that_ends_early_never_keeps_its_turn(killed):
+    log, _, replica = make_world()
+    queries = [Run(replica.change_catalog, create(f"d{n}")) for n in range(len(killed))]
+    for query, is_killed in zip(queries, killed, strict=True):
+        if is_killed and not query.ended:
+            query.throw(RuntimeError("killed"))
+    log.apply()
+    while log.applied_index < len(log.entries):
+        log.apply()
+    last = Run(replica.change_catalog, create("last"))
+    log.apply()
+    assert last.ended
+    assert isinstance(last.result, int)
