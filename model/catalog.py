@@ -7,8 +7,9 @@ drivers see UUIDs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from model.effect import Effect, Kind
 
@@ -61,7 +62,7 @@ class Catalog:
 
     def apply(self, effect: Effect) -> None:
         """Makes one catalog effect's change; effects on rows are none of its business."""
-        self._RULES[effect[0]](self, *effect[1:])
+        _RULES[effect[0]](self, *effect[1:])
         self.revision += 1
 
     def _create_database(self, uuid: str, name: str) -> None:
@@ -135,17 +136,18 @@ class Catalog:
     def _delete_system(self, collection: str, key: str) -> None:
         self.system.get(collection, {}).pop(key, None)
 
-    _RULES = {
-        Kind.CREATE_DATABASE: _create_database,
-        Kind.DROP_DATABASE: _drop_database,
-        Kind.RENAME_DATABASE: _rename_database,
-        Kind.CREATE_TABLE: _create_table,
-        Kind.DROP_TABLE: _drop_table,
-        Kind.ALTER_TABLE: _alter_table,
-        Kind.SET_WRITE_HOOK: _set_write_hook,
-        Kind.CREATE_INDEX: _create_index,
-        Kind.DROP_INDEX: _drop_index,
-        Kind.RENAME_INDEX: _rename_index,
-        Kind.PUT_SYSTEM: _put_system,
-        Kind.DELETE_SYSTEM: _delete_system,
-    }
+
+_RULES: Final[dict[int, Callable[..., None]]] = {
+    Kind.CREATE_DATABASE: Catalog._create_database,
+    Kind.DROP_DATABASE: Catalog._drop_database,
+    Kind.RENAME_DATABASE: Catalog._rename_database,
+    Kind.CREATE_TABLE: Catalog._create_table,
+    Kind.DROP_TABLE: Catalog._drop_table,
+    Kind.ALTER_TABLE: Catalog._alter_table,
+    Kind.SET_WRITE_HOOK: Catalog._set_write_hook,
+    Kind.CREATE_INDEX: Catalog._create_index,
+    Kind.DROP_INDEX: Catalog._drop_index,
+    Kind.RENAME_INDEX: Catalog._rename_index,
+    Kind.PUT_SYSTEM: Catalog._put_system,
+    Kind.DELETE_SYSTEM: Catalog._delete_system,
+}

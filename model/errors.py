@@ -27,15 +27,20 @@ Path = tuple[Frame, ...]
 
 
 class ReqlError(Exception):
-    """What a driver is told. `path` is None until the failing term's place is known."""
+    """What a driver is told. `path` is None until the failing term's place is known.
+
+    `at` names the argument (index) or optarg (name) of the running term that is to blame; the compiler turns
+    it into a path. Without it the term itself is to blame.
+    """
 
     response_type: ClassVar[int] = 18
     error_type: ClassVar[int | None] = None
 
-    def __init__(self, message: str, path: Path | None = None) -> None:
+    def __init__(self, message: str, path: Path | None = None, at: Frame | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
+        self.at = at
 
 
 class ReqlClientError(ReqlError):
@@ -76,6 +81,10 @@ class ReqlOpIndeterminateError(ReqlRuntimeError):
 
 class ReqlUserError(ReqlRuntimeError):
     error_type = 5_000_000
+
+
+class ReqlEmptyUserError(ReqlQueryLogicError):
+    """`r.error()` without a message: rethrows inside `default`, a logic error when it escapes."""
 
 
 class ReqlPermissionError(ReqlRuntimeError):

@@ -1,0 +1,137 @@
+"""All that a running query may see of the world, as ports: data, time, dice, user, limits.
+
+One rule: terms reach nothing but this. `server/assemble` plugs the ports; tests give fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from model.catalog import Catalog
+from model.effect import Effect
+from proxy.answers import Fibers
+
+CatalogChange = Callable[[Catalog, Callable[[], int]], tuple[list[Effect], Any]]
+"""Decides a catalog change: (newest catalog, function that gives unused numbers) -> (effects, result)."""
+
+
+class Data(Protocol):
+    """The stored data. Reads see the applied state, and every write that was acknowledged before they began."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    def get(self, table_id: int, key: bytes) -> bytes | None: ...
+    def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    def scan_chunk(
+        self, table_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], list[bytes]]: ...
+    def scan_index_chunk(
+        self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], list[bytes]]: ...
+    def count(self, table_id: int) -> int: ...
+    def index_ready(self, index_id: int) -> bool: ...
+    def index_progress(self, index_id: int) -> float: ...
+
+    def get_head(self, table_id: int, key: bytes) -> bytes | None:
+        """A row as the writes proposed so far leave it; only the leader may ask, and must `commit` before it yields."""
+
+    def commit(self, effects: list[Effect], durability: str) -> None:
+        """Makes the effects one entry of the log. Returns when they are applied ("hard") or in the log ("soft")."""
+
+    def change_catalog(self, change: CatalogChange) -> Any:
+        """Runs `change` when no other catalog change is under way, commits its effects, and gives its result."""
+
+    def prepare_read(self, read_mode: str) -> None:
+        """Waits until a read in this mode ("single", "majority", "outdated") may look at the applied state."""
+
+    def sync(self, table_id: int) -> None:
+        """Returns when all acknowledged writes are on disk."""
+
+
+class TableSource(Protocol):
+    """One table as terms see it: a stored table or a system table. Keys are data, rows JSON texts."""
+
+    uuid: str
+    primary_key: str
+
+    def get(self, env: Any, key: Any) -> bytes | None: ...
+    def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]: ...
+    def count(self, env: Any) -> int: ...
+
+    def stream(self, env: Any, table: Any, part: Any) -> Any:
+        """The rows of a TableSlice as a Stream."""
+
+    def get_all(self, env: Any, table: Any, keys: list[Any], index_name: str | None) -> Any:
+        """The rows under any of the keys, as a Stream."""
+
+
+class SystemTables(Protocol):
+    """The tables of database `rethinkdb`."""
+
+    def names(self) -> list[str]: ...
+    def source(self, env: Any, name: str, identifier_format: str) -> TableSource | None: ...
+
+
+class World(Protocol):
+    """What is the same for all queries of a server."""
+
+    data: Data
+
+    def data_at(self, env: Any, view: str) -> Data:
+        """The data as a view (a row of `rethinkdb.views`) holds it."""
+
+    system: SystemTables
+    feeds: Any
+    http: Any
+    javascript: Any
+    server_name: str
+    server_uuid: str
+
+    def now_s(self) -> float: ...
+    def random(self) -> Any:
+        """A random.Random-like source of dice."""
+
+    def new_uuid(self) -> str: ...
+
+    def bracket(self, env: Any, row: Any, key: Any) -> Any:
+        """`row[key]` as the term BRACKET does it; a port so that conversions need not import terms."""
+
+
+class Env:
+    """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""
+
+    __slots__ = (
+        "_now", "array_limit", "data", "fibers", "global_optargs", "identifier_format", "optarg", "options", "params",
+        "permissions", "profile", "read_mode", "read_prepared", "slots", "user", "world",
+    )  # fmt: skip
+
+    def __init__(self, world: World, fibers: Fibers, user: str, slot_count: int) -> None:
+        self.world = world
+        self.data = world.data
+        self.fibers = fibers
+        self.user = user
+        self.slots: list[Any] = [None] * slot_count
+        self.params: Sequence[Any] = ()
+        self.array_limit = 100_000
+        self.read_mode = "single"
+        self.read_prepared = False
+        self.options: dict[str, Any] = {}
+        self.global_optargs: dict[str, Any] = {}
+        self.profile: list[dict[str, Any]] | None = None
+        self._now: float | None = None
+
+    def now_s(self) -> float:
+        """The time at which the query began, in seconds since 1970; the same however often it is asked."""
+        if self._now is None:
+            self._now = self.world.now_s()
+        return self._now
+
+    def breathe(self) -> None:
+        self.fibers.breathe()
+
+    def prepare_read(self) -> None:
+        """To be called before the first look at stored rows."""
+        if not self.read_prepared:
+            self.data.prepare_read(self.read_mode)
+            self.read_prepared = True

@@ -1,0 +1,222 @@
+"""Runs queries: START's JSON text in, an Answer out; streams go on in a StreamCursor.
+
+One rule: this file ties compiling, running and answering together, and knows no term.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from model import datum as d
+from model.errors import ReqlClientError, ReqlCompileError, ReqlQueryLogicError
+from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext
+from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
+from proxy.reql.compiler import Compiler, Node
+from proxy.reql.env import Env, World
+from proxy.reql.registry import TERMS
+from proxy.reql.streams import Stream, as_stream, is_sequence, to_list
+from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_number, as_string, type_label
+
+# Options of a whole query that no term has as its own optarg (rdb_protocol/optargs.cc), and ours: `view` reads at a
+# fixed point in time.
+QUERY_OPTIONS: Final = frozenset(
+    {
+        "array_limit", "binary_format", "changefeed_queue_size", "db", "durability", "first_batch_scaledown_factor",
+        "group_format", "max_batch_bytes", "max_batch_rows", "max_batch_seconds", "min_batch_rows", "noreply",
+        "profile", "read_mode", "time_format", "use_outdated", "view",
+    }
+)  # fmt: skip
+
+# What RethinkDB accepts besides, because one table of its holds the optargs of all terms.
+TERM_OPTIONS: Final = frozenset(
+    {
+        "_EVAL_FLAGS_", "_NO_RECURSE_", "_SHORTCUT_", "attempts", "auth", "base", "conflict", "data", "default",
+        "default_timezone", "dry_run", "emergency_repair", "emit", "fill", "final_emit", "float", "geo", "geo_system",
+        "header", "identifier_format", "ignore_write_hook", "include_initial", "include_offsets", "include_states",
+        "include_types", "index", "interleave", "ordered", "left_bound", "max_dist", "max_results", "method", "multi",
+        "non_atomic", "nonvoting_replica_tags", "num_vertices", "overwrite", "page", "page_limit", "params",
+        "primary_key", "primary_replica_tag", "redirects", "replicas", "result_format", "return_changes",
+        "return_vals", "right_bound", "shards", "squash", "timeout", "unit", "verify", "wait_for",
+    }
+)  # fmt: skip
+
+DEFAULT_BATCH_BYTES: Final = 1 << 20
+DEFAULT_BATCH_SECONDS: Final = 0.5
+UNBOUNDED: Final = 1 << 62
+
+
+class BatchLimits:
+    """How much goes into one response (rdb_protocol/batching.cc)."""
+
+    __slots__ = ("max_bytes", "max_rows", "max_seconds", "min_rows", "scaledown")
+
+    def __init__(self, env: Env) -> None:
+        options = env.options
+        self.max_rows = _option(env, options, "max_batch_rows", UNBOUNDED)
+        self.min_rows = min(_option(env, options, "min_batch_rows", 1), self.max_rows)
+        self.max_bytes = _option(env, options, "max_batch_bytes", DEFAULT_BATCH_BYTES)
+        self.scaledown = _option(env, options, "first_batch_scaledown_factor", 4)
+        self.max_seconds = DEFAULT_BATCH_SECONDS
+        if "max_batch_seconds" in options:
+            seconds = as_number(env, options["max_batch_seconds"])
+            if seconds >= 86400:
+                raise ReqlQueryLogicError(
+                    f"max_batch_seconds is too large (got `{d.number_text(seconds)}`, must be less than 86400)."
+                )
+            if seconds < 0:
+                raise ReqlQueryLogicError(f"max_batch_seconds must be positive (got `{d.number_text(seconds)}`).")
+            self.max_seconds = seconds
+
+    def first(self) -> tuple[int, int, float]:
+        """(rows, bytes, seconds) of the first response, which is smaller so that it comes soon."""
+        rows = self.max_rows if self.max_rows == UNBOUNDED else max(1, self.max_rows // self.scaledown)
+        return rows, max(1, self.max_bytes // self.scaledown), self.max_seconds / self.scaledown
+
+    def later(self) -> tuple[int, int, float]:
+        return self.max_rows, self.max_bytes, self.max_seconds
+
+
+def _option(env: Env, options: dict[str, Any], name: str, default: int) -> int:
+    if name not in options:
+        return default
+    value = as_integer(env, options[name])
+    if value < 1:
+        raise ReqlQueryLogicError(f"`{name}` must be at least 1 (got `{value}`).")
+    return value
+
+
+class StreamCursor:
+    """The rest of a stream between responses. Rows that did not fit into a response wait in `_left`."""
+
+    __slots__ = ("_env", "_left", "_limits", "_stream")
+
+    def __init__(self, env: Env, stream: Stream) -> None:
+        self._env = env
+        self._stream = stream
+        self._limits = BatchLimits(env)
+        self._left: list[bytes] = []
+
+    def first_batch(self) -> Answer:
+        return self._batch(*self._limits.first())
+
+    def next_batch(self) -> Answer:
+        return self._batch(*self._limits.later())
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _batch(self, max_rows: int, max_bytes: int, max_seconds: float) -> Answer:
+        env, stream = self._env, self._stream
+        next_batch = getattr(stream, "next_batch", None)
+        if next_batch is not None:  # a changefeed decides itself when a batch is full
+            return next_batch(env, self, max_rows, max_bytes)  # type: ignore[no-any-return]
+        items, self._left = self._left, []
+        size = sum(map(len, items))
+        started = None
+        min_rows = self._limits.min_rows
+        while len(items) < max_rows and (size < max_bytes or len(items) < min_rows):
+            texts = stream.texts(env)
+            if texts is None:
+                if len(items) <= max_rows:
+                    return Answer(SEQUENCE, items, stream.notes())
+                break
+            items += texts
+            size += sum(map(len, texts))
+            env.fibers.breathe()
+            if started is None:
+                started = env.world.now_s()
+            elif items and env.world.now_s() - started >= max_seconds:
+                break
+        if len(items) > max_rows:
+            self._left = items[max_rows:]
+            items = items[:max_rows]
+        return Answer(PARTIAL, items, stream.notes(), cursor=self)
+
+
+class ReqlEvaluator:
+    """The Evaluator port of the proxy."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def start(self, body: bytes, context: QueryContext) -> Answer:
+        """Compiles and runs a query; raises ReqlError."""
+        try:
+            query = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise ReqlClientError("Client is buggy (failed to deserialize query).", ()) from error
+        return self.run(query[1], query[2] if len(query) > 2 else {}, context)
+
+    def run(self, raw: Any, raw_optargs: dict[str, Any], context: QueryContext) -> Answer:
+        """Runs a raw term tree with raw global optargs."""
+        compiler = Compiler()
+        compiler.global_optargs = self._global_optargs(compiler, raw_optargs)
+        root = compiler.compile(raw)
+        env = Env(self._world, context.fibers, context.user, compiler.slot_count)
+        self._apply_options(env, compiler.global_optargs)
+        if env.profile is None:
+            return self.answer(env, root.run(env))
+        started = self._world.now_s()
+        answer = self.answer(env, root.run(env))
+        spent_ms = (self._world.now_s() - started) * 1000
+        task = {"description": f"Evaluating {_name(root)}.", "duration(ms)": spent_ms, "sub_tasks": env.profile}
+        answer.profile = orjson.dumps([task])
+        return answer
+
+    def _global_optargs(self, compiler: Compiler, raw_optargs: dict[str, Any]) -> dict[str, Node]:
+        nodes = {}
+        for name, raw in raw_optargs.items():
+            if name not in QUERY_OPTIONS and name not in TERM_OPTIONS:
+                raise ReqlCompileError(f"Unrecognized global optional argument `{name}`.", ())
+            nodes[name] = compiler.compile(raw, ())
+        return nodes
+
+    def _apply_options(self, env: Env, nodes: dict[str, Node]) -> None:
+        for name, node in nodes.items():
+            if name == "db":
+                continue  # evaluated by `table`, and only if it needs it
+            value = node.run(env)
+            env.options[name] = value
+        options = env.options
+        if "array_limit" in options:
+            limit = as_integer(env, options["array_limit"])
+            if limit < 1:
+                raise ReqlQueryLogicError(f"Illegal array size limit `{limit}`.  (Must be >= 1.)")
+            env.array_limit = limit
+        if options.get("profile") is True:
+            env.profile = []
+        if "view" in options:
+            env.data = self._world.data_at(env, as_string(env, options["view"]))
+
+    def answer(self, env: Env, value: Any) -> Answer:
+        """The response for a term's value (query_cache_t::ref_t::run and serve)."""
+        if value.__class__ in PLAIN or value is d.MINVAL or value is d.MAXVAL:
+            return Answer(ATOM, [d.dumps(value)])
+        if value.__class__ is SingleSelection:
+            return Answer(ATOM, [value.text()])
+        if isinstance(value, Stream) and value.grouped:
+            value = to_list(env, value)
+        if value.__class__ is Grouped:
+            return Answer(ATOM, [d.dumps(grouped_datum(value))])
+        if not is_sequence(value):
+            raise ReqlQueryLogicError(
+                f"Query result must be of type DATUM, GROUPED_DATA, or STREAM (got {type_label(value)}).", ()
+            )
+        stream = as_stream(env, value)
+        if stream.is_array:
+            return Answer(ATOM, [d.dumps(to_list(env, stream))])
+        if stream.grouped:
+            return self.answer(env, to_list(env, stream))
+        return StreamCursor(env, stream).first_batch()
+
+
+def grouped_datum(grouped: Grouped) -> dict[str, Any]:
+    """Grouped data as drivers are sent it."""
+    return {"$reql_type$": "GROUPED_DATA", "data": [[group, held] for group, held in grouped.items()]}
+
+
+def _name(root: Node) -> str:
+    spec = TERMS.get(root.term)
+    return spec.name if spec is not None else "datum"

@@ -1,0 +1,327 @@
+"""Streams: rows that come in chunks, through operations that take and give chunks.
+
+One rule: a stream is pulled by one reader, chunk by chunk, and `breathe` is called between chunks, never within
+a row. A chunk is a list of data; after a `group` operation it is a dict from hashable group to (group, rows), and
+every further operation works on the rows of each group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from model import datum as d
+from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from proxy.reql.values import (
+    PLAIN,
+    Grouped,
+    Selection,
+    Table,
+    TableSlice,
+    Value,
+    as_datum,
+    check_array_size,
+    wrong_kind,
+)
+
+Rows = list[Any]
+FIRST_CHUNK: Final = 16
+MAX_CHUNK: Final = 256
+
+
+class Operation:
+    """One step of a stream. `kind` and `func` let `changes` and the planner look inside; `path` is the term's."""
+
+    __slots__ = ("func", "kind", "path")
+
+    def __init__(self, kind: str, path: Path, func: Any = None) -> None:
+        self.kind = kind
+        self.path = path
+        self.func = func
+
+    def apply(self, env: Any, rows: Rows) -> Any:
+        raise AssertionError(f"{self.kind} does not say how to apply it")
+
+
+class MapRows(Operation):
+    """Gives func(row) for each row."""
+
+    __slots__ = ()
+
+    def __init__(self, func: Any, path: Path) -> None:
+        super().__init__("map", path, func)
+
+    def apply(self, env: Any, rows: Rows) -> Rows:
+        return self.func.each(rows)  # type: ignore[no-any-return]
+
+
+class RowOperation(Operation):
+    """Any operation given as a Python function from (env, rows) to rows."""
+
+    __slots__ = ("_apply",)
+
+    def __init__(self, kind: str, path: Path, apply: Callable[[Any, Rows], Any], func: Any = None) -> None:
+        super().__init__(kind, path, func)
+        self._apply = apply
+
+    def apply(self, env: Any, rows: Rows) -> Any:
+        return self._apply(env, rows)
+
+
+class Stream(Value):
+    """Base of all streams: subclasses give `source_chunk`; `operations` run over what it gives.
+
+    is_array: the stream is an array in disguise, so that the value of the term is an ARRAY (RethinkDB's as_array).
+    is_infinite: it never ends by itself. ordered: the order means something.
+    """
+
+    __slots__ = ("grouped", "is_array", "is_infinite", "operations", "ordered")
+    type_label = "SEQUENCE"
+
+    def __init__(self, is_array: bool = False, is_infinite: bool = False) -> None:
+        self.operations: list[Operation] = []
+        self.grouped = False
+        self.is_array = is_array
+        self.is_infinite = is_infinite
+        self.ordered = False
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        """The next rows before operations; None at the end. An empty list says: not yet."""
+        raise AssertionError("a stream must say where its rows come from")
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        """The next rows as JSON texts, where the source has them; only called when `has_texts`."""
+        raise AssertionError("this stream has no texts")
+
+    has_texts = False
+
+    def close(self) -> None:
+        """Gives back what the source holds."""
+
+    def add(self, operation: Operation) -> Stream:
+        self.operations.append(operation)
+        if operation.kind == "group":
+            self.grouped = True
+        return self
+
+    def chunk(self, env: Any) -> Any:
+        """The next rows after all operations, None at the end."""
+        rows: Any = self.source_chunk(env)
+        if rows is None:
+            return None
+        for operation in self.operations:
+            try:
+                if rows.__class__ is dict:
+                    rows = {key: (group, operation.apply(env, kept)) for key, (group, kept) in rows.items()}
+                else:
+                    rows = operation.apply(env, rows)
+            except ReqlError as error:
+                if error.path is None:
+                    error.path = operation.path
+                raise
+        return rows
+
+    def texts(self, env: Any) -> list[bytes] | None:
+        """The next rows as JSON texts: as stored when nothing was done to them."""
+        if self.has_texts and not self.operations:
+            return self.source_texts(env)
+        rows = self.chunk(env)
+        return None if rows is None else [d.dumps(row) for row in rows]
+
+    def chunks(self, env: Any) -> Iterator[Any]:
+        """All chunks to the end, breathing in between."""
+        breathe = env.fibers.breathe
+        while (rows := self.chunk(env)) is not None:
+            yield rows
+            breathe()
+
+    def rows(self, env: Any) -> Iterator[Any]:
+        """All rows to the end; not for grouped streams."""
+        for chunk in self.chunks(env):
+            yield from chunk
+
+    def notes(self) -> list[int]:
+        """The notes of a response from this stream; only changefeeds have any."""
+        return []
+
+    def describe(self) -> str:
+        return "VALUE SEQUENCE"
+
+
+class ArrayStream(Stream):
+    """The elements of an array."""
+
+    __slots__ = ("_at", "_items")
+
+    def __init__(self, items: list[Any], is_array: bool = True) -> None:
+        super().__init__(is_array=is_array)
+        self._items = items
+        self._at = 0
+        self.ordered = True
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        at = self._at
+        if at >= len(self._items):
+            return None
+        self._at = at + MAX_CHUNK
+        return self._items if at == 0 and len(self._items) <= MAX_CHUNK else self._items[at : at + MAX_CHUNK]
+
+
+class IteratorStream(Stream):
+    """Rows from a Python iterator of chunks (made by terms such as range, union or fold)."""
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, chunks: Iterator[Rows], is_array: bool = False, is_infinite: bool = False) -> None:
+        super().__init__(is_array=is_array, is_infinite=is_infinite)
+        self._chunks = chunks
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        return next(self._chunks, None)
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+
+class Terminal:
+    """An aggregation: `begin` an accumulator, `step` over rows, `end` to a value. One accumulator per group."""
+
+    __slots__ = ()
+
+    def begin(self, env: Any) -> Any:
+        raise AssertionError("a terminal must say how it begins")
+
+    def step(self, env: Any, accumulator: Any, rows: Rows) -> Any:
+        raise AssertionError("a terminal must say how it goes on")
+
+    def end(self, env: Any, accumulator: Any) -> Any:
+        return accumulator
+
+
+def run_terminal(env: Any, stream: Stream, terminal: Terminal) -> Any:
+    """Pulls the stream to its end; a grouped stream gives Grouped with one result per group."""
+    if not stream.grouped:
+        accumulator = terminal.begin(env)
+        for rows in stream.chunks(env):
+            accumulator = terminal.step(env, accumulator, rows)
+        return terminal.end(env, accumulator)
+    groups: dict[Any, tuple[Any, Any]] = {}
+    for chunk in stream.chunks(env):
+        for key, (group, rows) in chunk.items():
+            if not rows:
+                continue  # RethinkDB makes no group for rows that were all filtered away
+            found = groups.get(key)
+            accumulator = terminal.begin(env) if found is None else found[1]
+            groups[key] = (group, terminal.step(env, accumulator, rows))
+        check_array_size(env, len(groups))
+    return Grouped({key: (group, terminal.end(env, held)) for key, (group, held) in groups.items()})
+
+
+def to_list(env: Any, stream: Stream) -> Any:
+    """All rows as an array, within the array limit; Grouped arrays for a grouped stream."""
+    if stream.grouped:
+        return run_terminal(env, stream, _ToArray())
+    out: Rows = []
+    for rows in stream.chunks(env):
+        out += rows
+        check_array_size(env, len(out))
+    return out
+
+
+class _ToArray(Terminal):
+    __slots__ = ()
+
+    def begin(self, env: Any) -> Rows:
+        return []
+
+    def step(self, env: Any, accumulator: Rows, rows: Rows) -> Rows:
+        accumulator += rows
+        check_array_size(env, len(accumulator))
+        return accumulator
+
+
+def settle(env: Any, stream: Stream) -> Any:
+    """The value a term gives for a stream: an array when the stream is one in disguise (val_t's constructor)."""
+    if stream.is_array and not stream.grouped:
+        return to_list(env, stream)
+    return stream
+
+
+def as_stream(env: Any, value: Any) -> Stream:
+    """Anything with rows as a Stream that the caller may add operations to."""
+    if value.__class__ is list:
+        return ArrayStream(value)
+    if isinstance(value, Stream):
+        return value
+    if value.__class__ is Selection:
+        return value.stream  # type: ignore[no-any-return]
+    if value.__class__ is Table or value.__class__ is TableSlice:
+        return slice_stream(env, value)
+    if value.__class__ in PLAIN or value is d.MINVAL or value is d.MAXVAL:
+        error = ReqlNonExistenceError if value is None else ReqlQueryLogicError
+        raise error(f"Cannot convert {d.type_name(value)} to SEQUENCE")
+    raise wrong_kind("SEQUENCE", value)
+
+
+def slice_stream(env: Any, value: Any) -> Stream:
+    """The rows of a table or slice."""
+    part = value if value.__class__ is TableSlice else TableSlice(value)
+    return part.table.source.stream(env, part.table, part)  # type: ignore[no-any-return]
+
+
+def as_selection(env: Any, value: Any) -> Selection:
+    """Rows that can be written to: a selection, slice or table."""
+    if value.__class__ is Selection:
+        return value
+    if value.__class__ is Table:
+        return Selection(value, slice_stream(env, value))
+    if value.__class__ is TableSlice:
+        return Selection(value.table, slice_stream(env, value))
+    raise wrong_kind("SELECTION", value)
+
+
+def is_sequence(value: Any) -> bool:
+    """Whether the value is convertible to a sequence without being a datum."""
+    return isinstance(value, (Stream, Selection, Table, TableSlice))
+
+
+def is_selection(value: Any) -> bool:
+    return isinstance(value, (Selection, Table, TableSlice))
+
+
+def keep(value: Any, stream: Stream, env: Any) -> Any:
+    """What a term that only leaves rows out gives: still a selection if it was one."""
+    if isinstance(value, Selection):
+        return Selection(value.table, stream)
+    if isinstance(value, (Table, TableSlice)):
+        return Selection(value if isinstance(value, Table) else value.table, stream)
+    return settle(env, stream)
+
+
+def grouped_value(env: Any, value: Any) -> Grouped | None:
+    """The value as grouped data if it is grouped data or a grouped stream (maybe_as_promiscuous_grouped_data)."""
+    if value.__class__ is Grouped:
+        return value
+    if isinstance(value, Stream) and value.grouped:
+        return to_list(env, value)  # type: ignore[no-any-return]
+    return None
+
+
+def over_groups(env: Any, grouped: Grouped, apply: Callable[[Any], Any]) -> Grouped:
+    """Applies a term to each group's value (op_term_t::term_eval)."""
+    out: dict[Any, tuple[Any, Any]] = {}
+    for key, (group, held) in grouped.groups.items():
+        result = apply(held)
+        if isinstance(result, Stream):
+            result = to_list(env, result)
+        elif isinstance(result, Selection):
+            result = to_list(env, result.stream)
+        out[key] = (group, as_datum(env, result))
+    return Grouped(out)
+
+
+def chunked(rows: Sequence[Any]) -> Iterator[Rows]:
+    for at in range(0, len(rows), MAX_CHUNK):
+        yield list(rows[at : at + MAX_CHUNK])

@@ -1,0 +1,222 @@
+"""Stored tables as terms see them: keys to bytes, ranges to scans, rows as the texts they are stored as.
+
+One rule: a scan holds nothing between chunks but the last key it gave, so that an idle cursor costs no memory and
+pins no data (as in RethinkDB, a long read is not one point in time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from model import datum as d
+from model.catalog import Index
+from model.catalog import Table as CatalogTable
+from model.errors import ReqlOpFailedError
+from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
+from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, Rows, Stream
+from proxy.reql.values import Table, TableSlice
+
+
+class StoredTable:
+    """A table of the catalog; the TableSource port over the stored data."""
+
+    __slots__ = ("db_name", "primary_key", "table", "uuid")
+
+    def __init__(self, table: CatalogTable, db_name: str) -> None:
+        self.table = table
+        self.db_name = db_name
+        self.uuid = table.uuid
+        self.primary_key = table.primary_key
+
+    def get(self, env: Any, key: Any) -> bytes | None:
+        """The row's JSON text; raises RethinkDB's errors for data that cannot be keys."""
+        encoded = primary_key_bytes(key)
+        env.prepare_read()
+        row: bytes | None = env.data.get(self.table.table_id, encoded)
+        return row
+
+    def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]:
+        encoded = [primary_key_bytes(key) for key in keys]
+        env.prepare_read()
+        rows: list[bytes | None] = env.data.get_many(self.table.table_id, encoded)
+        return rows
+
+    def count(self, env: Any) -> int:
+        """The exact number of rows, without reading them."""
+        env.prepare_read()
+        rows: int = env.data.count(self.table.table_id)
+        return rows
+
+    def index(self, env: Any, name: str) -> Index:
+        """The secondary index of that name, when it can be read."""
+        index = self.table.indexes.get(name)
+        if index is None:
+            raise ReqlOpFailedError(f"Index `{name}` was not found on table `{self.db_name}.{self.table.name}`.")
+        if not env.data.index_ready(index.index_id):
+            raise ReqlOpFailedError(
+                f"Index `{name}` on table `{self.db_name}.{self.table.name}` "
+                "was accessed before its construction was finished."
+            )
+        return index
+
+    def stream(self, env: Any, table: Table, part: TableSlice) -> Stream:
+        """The rows of a slice, in the slice's order if it has one."""
+        if part.index is None or part.index == self.primary_key:
+            bounds = key_range(part.low, part.high, part.low_open, part.high_open, primary=True)
+            scan: Stream = TableScan(self, bounds, part)
+        else:
+            index = self.index(env, part.index)
+            bounds = key_range(part.low, part.high, part.low_open, part.high_open)
+            scan = IndexScan(self, index, bounds, part)
+        scan.ordered = part.sorting != 0
+        return scan
+
+    def get_all(self, env: Any, table: Table, keys: list[Any], index_name: str | None) -> Stream:
+        """The rows under any of the keys, as often as the key is given."""
+        if index_name is None or index_name == self.primary_key:
+            return KeyedRows(self, [primary_key_bytes(key) for key in keys], keys)
+        index = self.index(env, index_name)
+        return KeyedIndexRows(self, index, keys)
+
+
+class TableScan(Stream):
+    """Rows in the order of their primary keys. `part` is the slice that was asked for (for `changes` and plans)."""
+
+    __slots__ = ("_done", "_high", "_limit", "_low", "_reverse", "part", "source")
+    has_texts = True
+
+    def __init__(self, source: StoredTable, bounds: tuple[bytes, bytes], part: TableSlice) -> None:
+        super().__init__()
+        self.source = source
+        self.part = part
+        self._low, self._high = bounds
+        self._done = self._low >= self._high
+        self._reverse = part.sorting < 0
+        self._limit = FIRST_CHUNK
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        if self._done:
+            return None
+        env.prepare_read()
+        limit = self._limit
+        keys, rows = env.data.scan_chunk(self.source.table.table_id, self._low, self._high, limit, self._reverse)
+        if len(keys) < limit:
+            self._done = True
+        elif self._reverse:
+            self._high = keys[-1]
+        else:
+            self._low = keys[-1] + b"\x00"
+        self._limit = min(limit * 4, MAX_CHUNK)
+        return rows  # type: ignore[no-any-return]
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        texts = self.source_texts(env)
+        return None if texts is None else list(map(d.loads, texts))
+
+
+class IndexScan(Stream):
+    """Rows in the order of a secondary index. `values` gives the indexed values instead of the rows."""
+
+    __slots__ = ("_done", "_high", "_limit", "_low", "_reverse", "index", "part", "source", "values")
+    has_texts = True
+
+    def __init__(self, source: StoredTable, index: Index, bounds: tuple[bytes, bytes], part: TableSlice) -> None:
+        super().__init__()
+        self.source = source
+        self.index = index
+        self.part = part
+        self.values = False
+        self._low, self._high = bounds
+        self._done = self._low >= self._high
+        self._reverse = part.sorting < 0
+        self._limit = FIRST_CHUNK
+
+    def entries(self, env: Any) -> tuple[list[bytes], list[bytes]] | None:
+        """The next index keys and primary keys; None at the end."""
+        if self._done:
+            return None
+        env.prepare_read()
+        limit = self._limit
+        index_keys, keys = env.data.scan_index_chunk(self.index.index_id, self._low, self._high, limit, self._reverse)
+        if len(index_keys) < limit:
+            self._done = True
+        elif self._reverse:
+            self._high = index_keys[-1]
+        else:
+            self._low = index_keys[-1] + b"\x00"
+        self._limit = min(limit * 4, MAX_CHUNK)
+        return index_keys, keys
+
+    def skip_to(self, low: bytes) -> None:
+        """Leaves out all entries before `low` (index key bytes): how `distinct` jumps from value to value."""
+        self._low = low
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        entries = self.entries(env)
+        if entries is None:
+            return None
+        rows = env.data.get_many(self.source.table.table_id, entries[1])
+        return [row for row in rows if row is not None]
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        texts = self.source_texts(env)
+        return None if texts is None else list(map(d.loads, texts))
+
+
+class KeyedRows(Stream):
+    """get_all by primary key."""
+
+    __slots__ = ("_at", "_encoded", "keys", "source")
+    has_texts = True
+
+    def __init__(self, source: StoredTable, encoded: list[bytes], keys: list[Any]) -> None:
+        super().__init__()
+        self.source = source
+        self.keys = keys
+        self._encoded = sorted(encoded)
+        self._at = 0
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        at = self._at
+        if at >= len(self._encoded):
+            return None
+        env.prepare_read()
+        self._at = at + MAX_CHUNK
+        rows = env.data.get_many(self.source.table.table_id, self._encoded[at : at + MAX_CHUNK])
+        return [row for row in rows if row is not None]
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        texts = self.source_texts(env)
+        return None if texts is None else list(map(d.loads, texts))
+
+
+class KeyedIndexRows(Stream):
+    """get_all by secondary index: one range for each key, in the order of the keys' bytes."""
+
+    __slots__ = ("_ranges", "_scan", "index", "keys", "source")
+    has_texts = True
+
+    def __init__(self, source: StoredTable, index: Index, keys: list[Any]) -> None:
+        super().__init__()
+        self.source = source
+        self.index = index
+        self.keys = keys
+        self._ranges = sorted((prefix_range(bound_key(key, primary=False)) for key in keys), reverse=True)
+        self._scan: IndexScan | None = None
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        while True:
+            if self._scan is None:
+                if not self._ranges:
+                    return None
+                whole = TableSlice(Table(None, self.source.table.name, self.source))  # type: ignore[arg-type]
+                self._scan = IndexScan(self.source, self.index, self._ranges.pop(), whole)
+            texts = self._scan.source_texts(env)
+            if texts is not None:
+                return texts
+            self._scan = None
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        texts = self.source_texts(env)
+        return None if texts is None else list(map(d.loads, texts))

@@ -1,0 +1,365 @@
+"""Terms that decide what runs: functions, variables, branches, defaults, errors, and the literals around them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model import datum as d
+from model.errors import (
+    Path,
+    ReqlCompileError,
+    ReqlEmptyUserError,
+    ReqlError,
+    ReqlNonExistenceError,
+    ReqlQueryLogicError,
+    ReqlUserError,
+)
+from proxy.reql.compiler import MISSING, Compiler, Node, constant_node, located, make_func
+from proxy.reql.ids import Term
+from proxy.reql.registry import TERMS, special, term
+from proxy.reql.streams import grouped_value, over_groups
+from proxy.reql.values import (
+    PLAIN,
+    Func,
+    SingleSelection,
+    Value,
+    as_array,
+    as_bool,
+    as_datum,
+    as_func_or_constant,
+    as_integer,
+    as_string,
+    check_array_size,
+)
+
+
+@special(Term.DATUM, "datum", "0..*")
+def datum_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    if len(raw) != 2:
+        raise ReqlCompileError(f"Expected 3 items in array, but found {len(raw) + 1}.", path)
+    return constant_node(located(lambda _, value: d.canonical(value), None, raw[1], path), path, raw[1])
+
+
+@special(Term.MAKE_OBJ, "make_obj", "0..*")
+def make_obj(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    arguments, optargs = compiler.split(raw, path)
+    if arguments:
+        raise ReqlCompileError("MAKE_OBJ term must not have any args.", path)
+    return compiler._compile_literal(optargs, path)
+
+
+@special(Term.MAKE_ARRAY, "make_array", "0..*")
+def make_array(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    arguments, optargs = compiler.split(raw, path)
+    for name in optargs:
+        raise ReqlCompileError(f"Unrecognized optional argument `{name}`.", (*path, name))
+    literal_ok = compiler.literal_ok
+    nodes = [
+        compiler.child(argument, (*path, at), Term.MAKE_ARRAY, at == 0, literal_ok)
+        for at, argument in enumerate(arguments)
+    ]
+    determinism = 0
+    for node in nodes:
+        determinism |= node.determinism
+    if all(node.constant is not MISSING for node in nodes) and len(nodes) <= 100_000:
+        constant = [node.constant for node in nodes]
+
+        def give(env: Any) -> Any:
+            located(check_array_size, env, len(constant), path)
+            return constant
+
+        return Node(give, Term.MAKE_ARRAY, path, raw, determinism, constant=constant, arguments=nodes)
+    plan = [(node.run, node.term == Term.ARGS, node.path) for node in nodes]
+
+    def run(env: Any) -> Any:
+        out: list[Any] = []
+        for evaluate, spread, at in plan:
+            value = evaluate(env)
+            if spread:
+                out += located(as_array, env, value, at)
+            else:
+                out.append(value if value.__class__ in PLAIN else located(as_datum, env, value, at))
+        located(check_array_size, env, len(out), path)
+        return out
+
+    return Node(run, Term.MAKE_ARRAY, path, raw, determinism, arguments=nodes)
+
+
+@term(Term.ARGS, "args", "1", takes=(None,), grouped="never", passes_literal=True)
+def args(env: Any, value: Any) -> Any:
+    return as_array(env, value)
+
+
+@special(Term.FUNC, "func", "2")
+def func(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    arguments, optargs = compiler.split(raw, path)
+    if optargs:
+        raise ReqlCompileError("FUNC takes no optional arguments.", path)
+    if len(arguments) != 2:
+        raise ReqlCompileError(f"FUNC takes exactly two arguments (got {len(arguments)})", path)
+    names = _variable_names(arguments[0], path)
+    literal_ok = compiler.literal_ok
+    slots, body = compiler.with_variables(
+        names, lambda: compiler.child(arguments[1], (*path, 1), Term.FUNC, False, literal_ok)
+    )
+
+    def run(env: Any) -> Func:
+        return make_func(env, slots, body, raw, path)
+
+    return Node(run, Term.FUNC, path, raw, body.determinism, arguments=[body])
+
+
+def _variable_names(raw: Any, path: Path) -> list[int]:
+    if raw.__class__ is list and raw[:1] == [Term.MAKE_ARRAY]:
+        names = raw[1] if len(raw) > 1 else []
+        if any(name.__class__ in (list, dict) for name in names):
+            raise ReqlCompileError("CLIENT ERROR: FUNC variables must be a *literal* array of numbers.", path)
+    elif raw.__class__ is list and raw[:1] == [Term.DATUM]:
+        names = raw[1]
+        if names.__class__ is not list:
+            raise ReqlCompileError("CLIENT ERROR: FUNC variables must be a literal *array* of numbers.", path)
+    elif raw.__class__ is list or raw.__class__ is dict:
+        raise ReqlCompileError("CLIENT ERROR: FUNC variables must be a *literal array of numbers*.", path)
+    else:
+        raise ReqlCompileError("CLIENT ERROR: FUNC variables must be a literal *array* of numbers.", path)
+    if any(name.__class__ not in (int, float) for name in names):
+        raise ReqlCompileError("CLIENT ERROR: FUNC variables must be a literal array of *numbers*.", path)
+    return [int(name) for name in names]
+
+
+@special(Term.VAR, "var", "1")
+def var(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    arguments, _ = compiler.split(raw, path)
+    if len(arguments) != 1:
+        raise ReqlCompileError("A variable term has the wrong number of arguments.", path)
+    name = arguments[0]
+    if name.__class__ is list and name[:1] == [Term.DATUM] and len(name) == 2:
+        name = name[1]
+    if name.__class__ is list or name.__class__ is dict:
+        raise ReqlCompileError("A variable term has a non-datum argument.", path)
+    if name.__class__ is not int and name.__class__ is not float:
+        raise ReqlCompileError("A variable term has a non-numeric name datum.", path)
+    slot = compiler.scope.variables.get(int(name))
+    if slot is None:
+        raise ReqlCompileError("Variable name not found.", path)
+    return Node(lambda env: env.slots[slot], Term.VAR, path, raw)
+
+
+@special(Term.IMPLICIT_VAR, "implicit_var", "0")
+def implicit_var(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    arguments, optargs = compiler.split(raw, path)
+    if arguments or optargs:
+        raise ReqlCompileError("Expected no arguments or optional arguments on implicit variable term.", path)
+    scope = compiler.scope
+    if scope.implicit_depth != 1:
+        raise ReqlCompileError(
+            "r.row is not defined in this context."
+            if scope.implicit_depth == 0
+            else "Cannot use r.row in nested queries.  Use functions instead.",
+            path,
+        )
+    slot = scope.implicit_slot
+    return Node(lambda env: env.slots[slot], Term.IMPLICIT_VAR, path, raw)
+
+
+_SHORTCUTS = {"_SHORTCUT_": as_integer, "_EVAL_FLAGS_": as_integer}
+
+
+@special(Term.FUNCALL, "funcall", "1..*", optargs=_SHORTCUTS)
+def funcall(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """Calls a function (or gives a constant); maps over groups of its second argument (terms/control.cc)."""
+    arguments, _ = compiler.split(raw, path)
+    spec = TERMS[Term.FUNCALL]
+    if not arguments:
+        raise ReqlCompileError(f"Expected {spec.arity()} but found 0.", path)
+    literal_ok = compiler.literal_ok
+    nodes = [
+        compiler.child(argument, (*path, at), Term.FUNCALL, at == 0, literal_ok)
+        for at, argument in enumerate(arguments)
+    ]
+    determinism = 0
+    for node in nodes:
+        determinism |= node.determinism
+    target = nodes[0]
+    plan = [(node.run, node.term == Term.ARGS, node.path) for node in nodes[1:]]
+
+    def run(env: Any) -> Any:
+        function = located(as_func_or_constant, env, target.run(env), target.path)
+        values: list[Any] = []
+        for position, (evaluate, spread, at) in enumerate(plan):
+            value = evaluate(env)
+            if spread:
+                values += located(as_array, env, value, at)
+            elif position == 0 and value.__class__ not in PLAIN:
+                grouped = grouped_value(env, value)
+                values.append(grouped if grouped is not None else located(as_datum, env, value, at))
+            else:
+                values.append(value if value.__class__ in PLAIN else located(as_datum, env, value, at))
+        if values and isinstance(values[0], Value):
+            return over_groups(env, values[0], lambda held: function.call(held, *values[1:]))  # type: ignore[arg-type]
+        return function.call(*values)
+
+    return Node(run, Term.FUNCALL, path, raw, determinism, arguments=nodes)
+
+
+def _lazy_nodes(compiler: Compiler, raw: list[Any], path: Path, id: Term, literal_ok: bool = False) -> list[Node]:
+    arguments, optargs = compiler.split(raw, path)
+    spec = TERMS[id]
+    for name in optargs:
+        raise ReqlCompileError(f"Unrecognized optional argument `{name}`.", (*path, name))
+    nodes = [compiler.child(argument, (*path, at), id, at == 0, literal_ok) for at, argument in enumerate(arguments)]
+    if not any(node.term == Term.ARGS for node in nodes) and not spec.takes_count(len(nodes)):
+        raise ReqlCompileError(f"Expected {spec.arity()} but found {len(nodes)}.", path)
+    return nodes
+
+
+def _spread(env: Any, nodes: list[Node], path: Path, id: Term) -> list[Node]:
+    """The nodes with `r.args` replaced by constants for its elements."""
+    if not any(node.term == Term.ARGS for node in nodes):
+        return nodes
+    out = []
+    for node in nodes:
+        if node.term == Term.ARGS:
+            out += [constant_node(value, path, value) for value in located(as_array, env, node.run(env), node.path)]
+        else:
+            out.append(node)
+    spec = TERMS[id]
+    if not spec.takes_count(len(out)):
+        raise ReqlQueryLogicError(f"Expected {spec.arity()} but found {len(out)}.", path)
+    return out
+
+
+def _determinism(nodes: list[Node]) -> int:
+    determinism = 0
+    for node in nodes:
+        determinism |= node.determinism
+    return determinism
+
+
+@special(Term.BRANCH, "branch", "3..*")
+def branch(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    nodes = _lazy_nodes(compiler, raw, path, Term.BRANCH, compiler.literal_ok)
+
+    def run(env: Any) -> Any:
+        choices = _spread(env, nodes, path, Term.BRANCH)
+        if len(choices) % 2 == 0:
+            raise ReqlQueryLogicError("Cannot call `branch` term with an even number of arguments.", path)
+        first = choices[0].run(env)
+        grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
+        if grouped is not None:
+            return over_groups(env, grouped, lambda held: choose(env, choices, held))
+        return choose(env, choices, first)
+
+    def choose(env: Any, choices: list[Node], first: Any) -> Any:
+        test = first
+        for at in range(0, len(choices) - 1, 2):
+            if at:
+                test = choices[at].run(env)
+            if test is True or (test is not False and located(as_bool, env, test, choices[at].path)):
+                return choices[at + 1].run(env)
+        return choices[-1].run(env)
+
+    return Node(run, Term.BRANCH, path, raw, _determinism(nodes), arguments=nodes)
+
+
+def _logic(id: Term, name: str, stops_at: bool) -> None:
+    @special(id, name, "0..*")
+    def compile(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+        nodes = _lazy_nodes(compiler, raw, path, id)
+
+        def run(env: Any) -> Any:
+            choices = _spread(env, nodes, path, id)
+            if not choices:
+                return not stops_at
+            first = choices[0].run(env)
+            grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
+            if grouped is not None:
+                return over_groups(env, grouped, lambda held: decide(env, choices, held))
+            return decide(env, choices, first)
+
+        def decide(env: Any, choices: list[Node], value: Any) -> Any:
+            last = len(choices) - 1
+            for at, node in enumerate(choices):
+                if at:
+                    value = node.run(env)
+                truth = value if value.__class__ is bool else located(as_bool, env, value, node.path)
+                if truth is stops_at or at == last:
+                    return value
+            return value
+
+        return Node(run, id, path, raw, _determinism(nodes), arguments=nodes)
+
+
+_logic(Term.AND, "and", stops_at=False)
+_logic(Term.OR, "or", stops_at=True)
+
+
+@special(Term.DEFAULT, "default", "2")
+def default(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """The first argument unless it is null or absent (terms/error.cc); a function gets the message."""
+    nodes = _lazy_nodes(compiler, raw, path, Term.DEFAULT)
+
+    def run(env: Any) -> Any:
+        first, second = _spread(env, nodes, path, Term.DEFAULT)
+        absent: ReqlError | None = None
+        value: Any = None
+        try:
+            value = first.run(env)
+            if value.__class__ is SingleSelection:
+                if value.datum() is not None:
+                    return value
+                value = None
+            if value is not None:
+                return value
+            argument: Any = None
+        except ReqlNonExistenceError as error:
+            absent, argument = error, error.message
+        try:
+            fallback = second.run(env)
+            if isinstance(fallback, Func):
+                return fallback.call(argument)
+            return fallback
+        except ReqlEmptyUserError:
+            if absent is not None:
+                raise absent from None
+            return value
+
+    return Node(run, Term.DEFAULT, path, raw, _determinism(nodes), arguments=nodes)
+
+
+@term(Term.ERROR, "error", "0..1", takes=(as_string,))
+def error_term(env: Any, message: str | None = None) -> Any:
+    if message is None:
+        raise ReqlEmptyUserError("Empty ERROR term outside a default block.")
+    raise ReqlUserError(message)
+
+
+@special(Term.LITERAL, "literal", "0..1")
+def literal_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """Marks a value that replaces instead of merging; legal only inside what merge and update take."""
+    legal = compiler.literal_ok
+    nodes = _lazy_nodes(compiler, raw, path, Term.LITERAL)
+
+    def run(env: Any) -> Any:
+        if not legal:
+            raise ReqlQueryLogicError(
+                "Stray literal keyword found: literal is only legal inside of the object passed to merge or update "
+                "and cannot nest inside other literals.",
+                path,
+            )
+        out: dict[str, Any] = {"$reql_type$": "LITERAL"}
+        for node in _spread(env, nodes, path, Term.LITERAL):
+            out["value"] = located(as_datum, env, node.run(env), node.path)
+        return out
+
+    return Node(run, Term.LITERAL, path, raw, _determinism(nodes), arguments=nodes)
+
+
+@term(Term.ASC, "asc", "1", grouped="never")
+def asc(env: Any, value: Any) -> Any:
+    return value
+
+
+@term(Term.DESC, "desc", "1", grouped="never")
+def desc(env: Any, value: Any) -> Any:
+    return value

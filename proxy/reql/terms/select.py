@@ -1,0 +1,159 @@
+"""Terms that name stored things and pick rows: db, table, get, get_all, between (terms/db_table.cc, seq.cc)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from model import datum as d
+from model.errors import ReqlOpFailedError
+from proxy.reql.ids import Term
+from proxy.reql.registry import NEVER, fail, fail_absent, term
+from proxy.reql.tables import StoredTable
+from proxy.reql.values import (
+    Db,
+    Selection,
+    SingleSelection,
+    Table,
+    TableSlice,
+    as_datum,
+    as_db,
+    as_slice,
+    as_string,
+    as_table,
+    describe_short,
+)
+
+NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
+SYSTEM_DB: Final = "rethinkdb"
+SYSTEM_DB_UUID: Final = "b99b9572-8e53-5fef-9a2b-5e6aba3edf1c"
+
+
+def check_name(name: str, what: str, at: int | None = None) -> str:
+    """The name, if it may name a database, table or server tag."""
+    if not NAME.match(name):
+        fail(f"{what} name `{name}` invalid (Use A-Z, a-z, 0-9, _ and - only).", at)
+    return name
+
+
+@term(Term.DB, "db", "1", takes=(as_string,), determinism=NEVER)
+def db(env: Any, name: str) -> Db:
+    check_name(name, "Database", 0)
+    return find_db(env, name)
+
+
+def find_db(env: Any, name: str) -> Db:
+    """The database of that name; raises `Database ... does not exist.`"""
+    if name == SYSTEM_DB:
+        return Db(name, SYSTEM_DB_UUID)
+    database = env.data.catalog.databases.get(name)
+    if database is None:
+        raise ReqlOpFailedError(f"Database `{name}` does not exist.")
+    return Db(name, database.uuid)
+
+
+READ_MODES: Final = ("majority", "single", "outdated")
+
+
+@term(
+    Term.TABLE,
+    "table",
+    "1..2",
+    optargs={"db": None, "read_mode": as_string, "use_outdated": None, "identifier_format": as_string},
+    determinism=NEVER,
+)
+def table(env: Any, *arguments: Any, **optargs: Any) -> Table:
+    """`r.table(name)` in the query's default database, or `db.table(name)`."""
+    if "use_outdated" in optargs:
+        fail("The `use_outdated` optarg is no longer supported.  Use the `read_mode` optarg instead.")
+    read_mode = optargs.get("read_mode", "single")
+    if read_mode not in READ_MODES and read_mode != "_debug_direct":
+        fail(f'Read mode `{read_mode}` unrecognized (options are "majority", "single", and "outdated").')
+    identifier_format = optargs.get("identifier_format", "name")
+    if identifier_format not in ("name", "uuid"):
+        fail(f'Identifier format `{identifier_format}` unrecognized (options are "name" and "uuid").')
+    if len(arguments) == 1:
+        database = as_db(env, optargs["db"]) if "db" in optargs else find_db(env, "test")
+        name = check_name(as_string(env, arguments[0]), "Table", 0)
+    else:
+        database = as_db(env, arguments[0])
+        name = check_name(as_string(env, arguments[1]), "Table", 1)
+    if read_mode == "majority" or env.read_mode == "single":
+        env.read_mode = read_mode
+    return find_table(env, database, name, identifier_format)
+
+
+def find_table(env: Any, database: Db, name: str, identifier_format: str = "name") -> Table:
+    """The table of that name; raises `Table ... does not exist.`"""
+    if database.name == SYSTEM_DB and database.uuid == SYSTEM_DB_UUID:
+        source = env.world.system.source(env, name, identifier_format)
+        if source is not None:
+            return Table(database, name, source)
+    else:
+        stored = env.data.catalog.databases_by_uuid.get(database.uuid)
+        found = None if stored is None else stored.tables.get(name)
+        if found is not None:
+            return Table(database, name, StoredTable(found, database.name))
+    raise ReqlOpFailedError(f"Table `{database.name}.{name}` does not exist.")
+
+
+@term(Term.GET, "get", "2", takes=(as_table, as_datum))
+def get(env: Any, table: Table, key: Any) -> SingleSelection:
+    return SingleSelection(table, key, table.source.get(env, key), ("get",))
+
+
+@term(Term.GET_ALL, "get_all", "1..*", takes=(as_table, as_datum), optargs={"index": as_string})
+def get_all(env: Any, table: Table, *keys: Any, index: str | None = None) -> Selection:
+    for at, key in enumerate(keys, 1):
+        if d.is_ptype(key, "GEOMETRY"):
+            fail("Cannot use a geospatial index with `get_all`. Use `get_intersecting` instead.", at)
+        if key is None:
+            fail_absent("Keys cannot be NULL.", at)
+    return Selection(table, table.source.get_all(env, table, list(keys), index))
+
+
+def open_bound(optargs: dict[str, Any], name: str, default: bool) -> bool:
+    """Whether a bound is open, from the optarg's value (bounded_op_term_t)."""
+    value = optargs.get(name, "open" if default else "closed")
+    if value not in ("open", "closed"):
+        fail(f"Expected `open` or `closed` for optarg `{name}` (got `{describe_short(value)}`).")
+    return bool(value == "open")
+
+
+BOUNDS: Final = {"left_bound": as_string, "right_bound": as_string}
+
+
+def _between(env: Any, part: TableSlice, low: Any, high: Any, optargs: dict[str, Any]) -> TableSlice:
+    left_open = open_bound(optargs, "left_bound", False)
+    right_open = open_bound(optargs, "right_bound", True)
+    index = optargs.get("index")
+    if index is None:
+        index = part.index if part.index is not None else part.table.source.primary_key
+    if part.bounded:
+        fail("Cannot perform multiple BETWEENs on the same table.", 0)
+    if part.index is not None and part.index != index:
+        fail(f"Cannot call BETWEEN on index `{index}` after ordering on index `{part.index}`.", 0)
+    return TableSlice(part.table, index, low, high, left_open, right_open, part.sorting)
+
+
+@term(Term.BETWEEN, "between", "3", takes=(as_slice, as_datum, as_datum), optargs={"index": as_string, **BOUNDS})
+def between(env: Any, part: TableSlice, low: Any, high: Any, **optargs: Any) -> TableSlice:
+    for at, bound in ((1, low), (2, high)):
+        if bound is None:
+            fail(
+                "Cannot use `null` in BETWEEN, use `r.minval` or `r.maxval` to denote unboundedness.",
+                at,
+            )
+    return _between(env, part, low, high, optargs)
+
+
+@term(
+    Term.BETWEEN_DEPRECATED,
+    "between",
+    "3",
+    takes=(as_slice, as_datum, as_datum),
+    optargs={"index": as_string, **BOUNDS},
+)
+def between_deprecated(env: Any, part: TableSlice, low: Any, high: Any, **optargs: Any) -> TableSlice:
+    """As `between`, with null for no bound."""
+    return _between(env, part, d.MINVAL if low is None else low, d.MAXVAL if high is None else high, optargs)

@@ -1,0 +1,406 @@
+"""What a term may give besides a datum: databases, tables, selections, functions, grouped data; and conversions.
+
+One rule: a conversion (`as_*`) takes (env, value), gives the value in the wanted kind or raises RethinkDB's
+type error without a path; the compiler adds the path of the argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from model import datum as d
+from model import order
+from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.printing import truncate
+from proxy.reql.env import Env, TableSource
+from proxy.reql.registry import ALWAYS, fail_limit
+
+PLAIN: Final = frozenset({type(None), bool, int, float, str, list, dict})
+"""The Python types of data. Anything else is a Value (or MINVAL/MAXVAL)."""
+
+
+class Value:
+    """What is not a datum. `type_label` is the name in type errors."""
+
+    __slots__ = ()
+    type_label = "VALUE"
+
+    def describe(self) -> str:
+        """The value as type errors print it."""
+        return f"VALUE {self.type_label}"
+
+
+class Db(Value):
+    __slots__ = ("name", "uuid")
+    type_label = "DATABASE"
+
+    def __init__(self, name: str, uuid: str) -> None:
+        self.name = name
+        self.uuid = uuid
+
+    def describe(self) -> str:
+        return f'db("{self.name}")'
+
+
+class Table(Value):
+    """A whole table; `source` reads and knows it."""
+
+    __slots__ = ("db", "name", "source")
+    type_label = "TABLE"
+
+    def __init__(self, db: Db, name: str, source: TableSource) -> None:
+        self.db = db
+        self.name = name
+        self.source = source
+
+    def describe(self) -> str:
+        return f'table("{self.name}")'
+
+
+class TableSlice(Value):
+    """A range of a table by primary key or index. Bounds are data (MINVAL/MAXVAL for none); index None: no choice yet.
+
+    sorting: 0 none, 1 ascending, -1 descending.
+    """
+
+    __slots__ = ("high", "high_open", "index", "low", "low_open", "sorting", "table")
+    type_label = "TABLE_SLICE"
+
+    def __init__(
+        self,
+        table: Table,
+        index: str | None = None,
+        low: Any = d.MINVAL,
+        high: Any = d.MAXVAL,
+        low_open: bool = False,
+        high_open: bool = False,
+        sorting: int = 0,
+    ) -> None:
+        self.table = table
+        self.index = index
+        self.low = low
+        self.high = high
+        self.low_open = low_open
+        self.high_open = high_open
+        self.sorting = sorting
+
+    @property
+    def bounded(self) -> bool:
+        return self.low is not d.MINVAL or self.high is not d.MAXVAL
+
+    def describe(self) -> str:
+        return f'table("{self.table.name}")'
+
+
+class Selection(Value):
+    """Rows of one table, which may be written to."""
+
+    __slots__ = ("stream", "table")
+    type_label = "SELECTION"
+
+    def __init__(self, table: Table, stream: Any) -> None:
+        self.table = table
+        self.stream = stream
+
+    def describe(self) -> str:
+        return f"SELECTION ON table({self.table.name})"
+
+
+class SingleSelection(Value):
+    """One row (or the lack of one) of a table by primary key. The row stays JSON text until somebody looks inside.
+
+    `origin` tells `changes` how the row was found: ("get",) or a description of the slice or stream it came from.
+    """
+
+    __slots__ = ("_datum", "_loaded", "_text", "key", "origin", "table")
+    type_label = "SINGLE_SELECTION"
+
+    def __init__(self, table: Table, key: Any, text: bytes | None, origin: Any = None) -> None:
+        self.table = table
+        self.key = key
+        self._text = text
+        self._loaded = False
+        self._datum: Any = None
+        self.origin = origin
+
+    def text(self) -> bytes:
+        """The row's JSON text, `null` if there is none."""
+        return b"null" if self._text is None else self._text
+
+    def datum(self) -> Any:
+        if not self._loaded:
+            self._datum = None if self._text is None else d.loads(self._text)
+            self._loaded = True
+        return self._datum
+
+    def describe(self) -> str:
+        return d.print_datum(self.datum())
+
+
+class Grouped(Value):
+    """Grouped data: groups in the order of their keys once sorted. Maps hashable keys to (group, value)."""
+
+    __slots__ = ("groups",)
+    type_label = "GROUPED_DATA"
+
+    def __init__(self, groups: dict[Any, tuple[Any, Any]] | None = None) -> None:
+        self.groups = {} if groups is None else groups
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """(group, value) in the order of the groups."""
+        return iter(sorted(self.groups.values(), key=lambda pair: order.sort_key(pair[0])))
+
+
+class Func(Value):
+    """A function. `run(env)` is its body, which finds the arguments in `env.slots`; arity 0 takes any number."""
+
+    __slots__ = ("arity", "determinism", "env", "matches_object", "path", "raw", "run", "slots")
+    type_label = "FUNCTION"
+
+    def __init__(
+        self,
+        env: Env,
+        slots: tuple[int, ...],
+        run: Callable[[Any], Any],
+        path: Path,
+        determinism: int,
+        raw: Any = None,
+        matches_object: bool = False,
+    ) -> None:
+        self.env = env
+        self.slots = slots
+        self.arity: int | None = len(slots)
+        self.run = run
+        self.path = path
+        self.determinism = determinism
+        self.raw = raw
+        self.matches_object = matches_object
+
+    def call(self, *arguments: Any) -> Any:
+        """The body's value for these data; raises the arity error of RethinkDB."""
+        slots = self.slots
+        if slots:
+            if len(slots) != len(arguments):
+                self._wrong_arity(len(arguments))
+            values = self.env.slots
+            for slot, argument in zip(slots, arguments, strict=True):
+                values[slot] = argument
+        return self.run(self.env)
+
+    def _wrong_arity(self, given: int) -> None:
+        raise ReqlQueryLogicError(
+            f"Expected function with {given} argument{'' if given == 1 else 's'} "
+            f"but found function with {len(self.slots)} argument{'' if len(self.slots) == 1 else 's'}.",
+            self.path,
+        )
+
+    def datum(self, *arguments: Any) -> Any:
+        """The body's value as a datum."""
+        value = self.call(*arguments)
+        if value.__class__ in PLAIN:
+            return value
+        try:
+            return as_datum(self.env, value)
+        except ReqlError as error:
+            if error.path is None:
+                error.path = self.path
+            raise
+
+    def each(self, rows: list[Any]) -> list[Any]:
+        """`datum` of every row: the hot loop of map, filter, group and aggregations."""
+        slots = self.slots
+        if len(slots) != 1:
+            return [self.datum(row) for row in rows]
+        slot, run, env = slots[0], self.run, self.env
+        values = env.slots
+        out: list[Any] = []
+        add = out.append
+        for row in rows:
+            values[slot] = row
+            value = run(env)
+            if value.__class__ not in PLAIN:
+                value = self._to_datum(value)
+            add(value)
+        return out
+
+    def _to_datum(self, value: Any) -> Any:
+        try:
+            return as_datum(self.env, value)
+        except ReqlError as error:
+            if error.path is None:
+                error.path = self.path
+            raise
+
+
+class NativeFunc(Func):
+    """A function made by the server (shortcuts, rewrites): `call` runs Python. arity None takes any number."""
+
+    __slots__ = ("native",)
+
+    def __init__(
+        self, env: Env, native: Callable[..., Any], arity: int | None, path: Path = (), determinism: int = ALWAYS
+    ) -> None:
+        super().__init__(env, (), self._no_body, path, determinism)
+        self.native = native
+        self.arity = arity
+
+    @staticmethod
+    def _no_body(env: Any) -> Any:
+        raise AssertionError("a native function has no body")
+
+    def call(self, *arguments: Any) -> Any:
+        try:
+            return self.native(*arguments)
+        except ReqlError as error:
+            if error.path is None:
+                error.path = self.path
+            raise
+
+
+def type_label(value: Any) -> str:
+    """The kind of any value as type errors name it."""
+    return value.type_label if isinstance(value, Value) else "DATUM"
+
+
+def describe(value: Any) -> str:
+    return value.describe() if isinstance(value, Value) else d.print_datum(value)
+
+
+def describe_short(value: Any) -> str:
+    """`describe`, cut as RethinkDB cuts long texts in messages (trunc_print)."""
+    return truncate(describe(value))
+
+
+def wrong_kind(expected: str, value: Any) -> ReqlQueryLogicError:
+    """RethinkDB's type error between kinds of values (`rcheck_literal_type`)."""
+    error = ReqlNonExistenceError if value is None else ReqlQueryLogicError
+    return error(f"Expected type {expected} but found {type_label(value)}:\n{describe(value)}")
+
+
+def wrong_type(expected: str, value: Any) -> ReqlQueryLogicError:
+    """RethinkDB's type error between types of data; null makes it a non-existence error."""
+    error = ReqlNonExistenceError if value is None else ReqlQueryLogicError
+    return error(f"Expected type {expected} but found {d.type_name(value)}.")
+
+
+def as_datum(env: Any, value: Any) -> Any:
+    """Any datum, or the row of a single selection."""
+    if value.__class__ in PLAIN or value is d.MINVAL or value is d.MAXVAL:
+        return value
+    if value.__class__ is SingleSelection:
+        return value.datum()
+    raise wrong_kind("DATUM", value)
+
+
+def as_number(env: Any, value: Any) -> int | float:
+    if value.__class__ is int or value.__class__ is float:
+        return value
+    value = as_datum(env, value)
+    if value.__class__ is int or value.__class__ is float:
+        return value
+    raise wrong_type("NUMBER", value)
+
+
+def as_integer(env: Any, value: Any) -> int:
+    """A whole number of up to 2**53 (datum_t::as_int)."""
+    if value.__class__ is int:
+        return value
+    return d.to_int(as_number(env, value))
+
+
+def as_string(env: Any, value: Any) -> str:
+    if value.__class__ is str:
+        return value
+    value = as_datum(env, value)
+    if value.__class__ is str:
+        return value
+    raise wrong_type("STRING", value)
+
+
+def as_bool(env: Any, value: Any) -> bool:
+    """RethinkDB's truth: everything is true but false and null."""
+    if value.__class__ is bool:
+        return value
+    value = as_datum(env, value)
+    if value.__class__ is bool:
+        return value
+    return value is not None
+
+
+def as_array(env: Any, value: Any) -> list[Any]:
+    if value.__class__ is list:
+        return value
+    value = as_datum(env, value)
+    if value.__class__ is list:
+        return value
+    raise wrong_type("ARRAY", value)
+
+
+def as_object(env: Any, value: Any) -> dict[str, Any]:
+    """An object; pseudo-types count as objects here as in RethinkDB, except binary."""
+    value = as_datum(env, value)
+    if value.__class__ is dict and d.type_name(value) != "PTYPE<BINARY>":
+        return value
+    raise wrong_type("OBJECT", value)
+
+
+def as_db(env: Any, value: Any) -> Db:
+    if value.__class__ is Db:
+        return value
+    raise wrong_kind("DATABASE", value)
+
+
+def as_table(env: Any, value: Any) -> Table:
+    if value.__class__ is Table:
+        return value
+    raise wrong_kind("TABLE", value)
+
+
+def as_slice(env: Any, value: Any) -> TableSlice:
+    if value.__class__ is TableSlice:
+        return value
+    if value.__class__ is Table:
+        return TableSlice(value)
+    raise wrong_kind("TABLE_SLICE", value)
+
+
+def as_single_selection(env: Any, value: Any) -> SingleSelection:
+    if value.__class__ is SingleSelection:
+        return value
+    raise wrong_kind("SINGLE_SELECTION", value)
+
+
+def as_func(env: Any, value: Any) -> Func:
+    if isinstance(value, Func):
+        return value
+    raise wrong_kind("FUNCTION", value)
+
+
+def as_func_or_constant(env: Any, value: Any) -> Func:
+    """A function; a datum becomes the function that always gives it (CONSTANT_SHORTCUT)."""
+    if isinstance(value, Func):
+        return value
+    if isinstance(value, Value) and value.__class__ is not SingleSelection:
+        raise wrong_kind("FUNCTION", value)
+    constant = as_datum(env, value)
+    func = NativeFunc(env, lambda *_: constant, None)
+    func.matches_object = constant.__class__ is dict
+    return func
+
+
+def as_func_or_field(env: Any, value: Any) -> Func:
+    """A function; a string becomes the function that gets this field (GET_FIELD_SHORTCUT)."""
+    if isinstance(value, Func):
+        return value
+    if isinstance(value, Value) and value.__class__ is not SingleSelection:
+        raise wrong_kind("FUNCTION", value)
+    key = as_datum(env, value)
+
+    return NativeFunc(env, lambda row: env.world.bracket(env, row, key), 1)
+
+
+def check_array_size(env: Env, size: int) -> None:
+    """Raises RethinkDB's error for arrays over the limit of this query."""
+    if size > env.array_limit:
+        fail_limit(f"Array over size limit `{env.array_limit}`.")
