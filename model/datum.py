@@ -78,8 +78,6 @@ MAX_INT: Final = 2**53  # the largest number up to which every whole double is e
 
 ABSENT: Final = object()  # what a literal without a value comes to: the field is dropped
 
-_PLAIN: Final = frozenset((str, bool, type(None)))
-
 
 def number(value: int | float) -> int | float:
     """A computed number in canonical form; raises ReqlQueryLogicError if it is not finite."""
@@ -117,31 +115,35 @@ def canonical(value: Any) -> Datum:
     Raises ReqlQueryLogicError for numbers beyond a double and for invalid pseudo-types.
     """
     kind = type(value)
-    if kind in _PLAIN:
-        return value
     if kind is dict:
         for key, item in value.items():
-            if (kind := type(item)) not in _PLAIN:
-                if kind is int:
-                    if not -MAX_INT <= item <= MAX_INT:
-                        value[key] = number(item)
-                elif kind is float:
+            kind = type(item)
+            if kind is str:
+                continue
+            if kind is int:
+                if not -MAX_INT <= item <= MAX_INT:
                     value[key] = number(item)
-                else:
-                    value[key] = canonical(item)
+            elif kind is float:
+                if item.is_integer() or item - item != 0:
+                    value[key] = number(item)
+            elif kind is dict or kind is list:
+                value[key] = canonical(item)
         return checked_object(value, literal_ok=True) if PTYPE_KEY in value else value
     if kind is list:
         for place, item in enumerate(value):
-            if (kind := type(item)) not in _PLAIN:
-                if kind is int:
-                    if not -MAX_INT <= item <= MAX_INT:
-                        value[place] = number(item)
-                elif kind is float:
+            kind = type(item)
+            if kind is str:
+                continue
+            if kind is int:
+                if not -MAX_INT <= item <= MAX_INT:
                     value[place] = number(item)
-                else:
-                    value[place] = canonical(item)
+            elif kind is float:
+                if item.is_integer() or item - item != 0:
+                    value[place] = number(item)
+            elif kind is dict or kind is list:
+                value[place] = canonical(item)
         return value
-    return number(value)
+    return number(value) if kind is int or kind is float else value
 
 
 def checked_object(datum: dict[str, Any], literal_ok: bool = False) -> dict[str, Any]:

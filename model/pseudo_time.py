@@ -59,6 +59,20 @@ def make_time(epoch: float, timezone: str = "+00:00") -> dict[str, Any]:
 
 def validated(datum: dict[str, Any]) -> dict[str, Any]:
     """The time in its one form; raises `Invalid time object constructed (...)`."""
+    epoch, zone = datum.get("epoch_time"), datum.get("timezone")
+    if len(datum) == 3 and type(zone) is str and (zone == "+00:00" or _clean(zone)):
+        if type(epoch) is int:
+            return datum
+        if type(epoch) is float and -1e12 < epoch < 1e12 and math.floor(epoch * 1000.0 + 0.5) / 1000.0 == epoch:
+            return datum if not epoch.is_integer() else make_time(epoch, zone)
+    return _validated_slowly(datum)
+
+
+def _clean(zone: str) -> bool:
+    return zone != "-00:00" and _CLEAN_ZONE.match(zone) is not None
+
+
+def _validated_slowly(datum: dict[str, Any]) -> dict[str, Any]:
     problem = ""
     fixed: dict[str, Any] = {PTYPE_KEY: TIME}
     for key in sorted(datum):
@@ -72,7 +86,7 @@ def validated(datum: dict[str, Any]) -> dict[str, Any]:
             if type(value) is not str:
                 problem = f"field `timezone` must be a string (got `{trunc_print(value)}` of type {type_name(value)})"
                 break
-            zone = value if _CLEAN_ZONE.match(value) and value != "-00:00" else iso8601.zone_or_none(value)
+            zone = value if _clean(value) else iso8601.zone_or_none(value)
             if zone is None:
                 problem = f"invalid timezone string `{trunc_print(value)}`"
                 break
@@ -114,15 +128,18 @@ def _offset(zone: str) -> int:
 
 
 def _whole_micros(seconds: float) -> int:
-    """Seconds as microseconds; rounded, by the same steps as RethinkDB."""
+    """Seconds as microseconds, halves away from zero."""
     whole = int(seconds)
-    return whole * _SECOND + int(seconds * 1e6 - float(whole) * 1e6 + (-0.5 if seconds < 0 else 0.5))
+    return whole * _SECOND + int((seconds - whole) * 1e6 + (-0.5 if seconds < 0 else 0.5))
 
 
 def _local(time: dict[str, Any]) -> tuple[int, int]:
     """(microseconds since 1970 on the clock of the time's own zone, offset in microseconds)."""
     offset = _offset(time["timezone"])
-    utc = _checked(_whole_micros(float(time["epoch_time"])))
+    epoch = float(time["epoch_time"])
+    if abs(epoch) > 1e12:  # far outside, and the product below must not overflow
+        _checked(_END)
+    utc = _checked(int(_round_half_away(epoch * 1000.0)) * 1000)
     return _checked(utc + offset), offset
 
 
