@@ -1,0 +1,287 @@
+"""The log on disk as the Raft core reads it, and as the node writes it.
+
+One rule: reads see all that was handed over, synced or not; what is not yet synced is answered from
+memory, what is synced from memory while it is recent and from the files after that.
+
+All methods are called on one thread, the reactor's. Syncs are reported on the writer's thread.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from consensus.messages import (
+    EMPTY_HARD_STATE,
+    ENTRY_OVERHEAD_BYTES,
+    ConfState,
+    Entry,
+    EntryKind,
+    HardState,
+    Snapshot,
+    decode_conf_state,
+    encode_conf_state,
+    limit_entries,
+)
+from consensus.raftlog import Compacted, SnapshotUnavailable, Unavailable
+from model.errors import Corrupt, RewindError
+from wal.files import Files
+from wal.reader import DAMAGE_HINT, EntryReader, OpenedLog, open_log
+from wal.record import FIRST_ENTRY_KIND, Kind, Record
+from wal.segment import DEFAULT_SEGMENT_BYTES, Segment
+from wal.writer import LogWriter
+
+DEFAULT_CACHE_BYTES: Final = 64 << 20
+_VOTE: Final = struct.Struct("<Q")
+_KINDS: Final = {FIRST_ENTRY_KIND + kind: kind for kind in EntryKind}
+_KIND_OF_NORMAL: Final = int(Kind.ENTRY)
+
+
+class LogStore:
+    """`applied_index` is what the state machine holds durably: where the core starts from.
+
+    Raises Corrupt when the log is damaged or does not reach that index.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        applied_index: int = 0,
+        *,
+        files: Files | None = None,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        on_failure: Callable[[RewindError], None] | None = None,
+    ) -> None:
+        opened = open_log(folder, files)
+        chart = opened.chart
+        if not chart.first_index - 1 <= applied_index <= chart.last_index:
+            raise Corrupt(
+                f"The log in {folder} has entries {chart.first_index} to {chart.last_index},"
+                f" but the stored data is as of entry {applied_index}: part of the log or of the data is lost.",
+                DAMAGE_HINT,
+            )
+        self.folder = folder
+        self.broken = opened.broken
+        self.synced_index = chart.last_index
+        self.snapshot_source: Callable[[], Snapshot] | None = None
+        self._first_index = chart.first_index
+        self._last_index = chart.last_index
+        self._terms = chart.terms
+        self._conf_state = _conf_state_at(opened, applied_index)
+        self._hard_state = _hard_state_of(chart.hard_state, applied_index)
+        self._written_state = self._hard_state
+        self._cache: list[Entry] = []  # the newest entries, up to the last one
+        self._cache_first = self._last_index + 1
+        self._cache_bytes = 0
+        self._cache_limit = cache_bytes
+        self._pending: deque[int] = deque()  # the last index after each append that is not synced yet
+        self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, on_failure=on_failure)
+        self._reader = self._writer.reader()
+        self._writer.start()
+
+    # -- what the core reads
+
+    def initial_state(self) -> tuple[HardState, ConfState]:
+        """The hard state, and the configuration as of the applied index; both empty for a new member."""
+        return self._hard_state, self._conf_state
+
+    def first_index(self) -> int:
+        """The first entry that is still there; one after the last if there is none."""
+        return self._first_index
+
+    def last_index(self) -> int:
+        """The last entry handed over, synced or not."""
+        return self._last_index
+
+    def term(self, index: int) -> int:
+        """The raft_term of an entry from the one before the first to the last. Raises Compacted, Unavailable."""
+        if index > self._last_index:
+            raise Unavailable(f"The log ends at entry {self._last_index}, before {index}.")
+        if index < self._first_index - 1:
+            raise Compacted(f"The log begins with entry {self._first_index}, after {index}.")
+        return self._terms.term(index)
+
+    def entries(self, low: int, high: int, max_bytes: int) -> list[Entry]:
+        """Entries in [low, high), up to `max_bytes` but at least one; maybe fewer. Raises Compacted, Unavailable."""
+        if low < self._first_index:
+            raise Compacted(f"The log begins with entry {self._first_index}, after {low}.")
+        if high > self._last_index + 1:
+            raise Unavailable(f"The log ends at entry {self._last_index}, before {high - 1}.")
+        first = self._cache_first
+        if low >= first:
+            return limit_entries(self._cache[low - first : high - first], max_bytes)
+        return self.read_synced(low, min(high, first), max_bytes)
+
+    def read_synced(self, low: int, high: int, max_bytes: int) -> list[Entry]:
+        """Entries read from the files; all of them have to be synced. For any thread. Raises Corrupt."""
+        records = self._reader.read(low, high, max_bytes)
+        found = [Entry(index, raft_term, _KINDS[kind], data) for kind, raft_term, index, data in records]
+        return limit_entries(found, max_bytes)
+
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot of the applied state. Raises SnapshotUnavailable."""
+        if self.snapshot_source is None:
+            raise SnapshotUnavailable("This member makes no snapshots.")
+        return self.snapshot_source()
+
+    # -- what the node writes
+
+    @property
+    def failed(self) -> RewindError | None:
+        """Why nothing can be written any more, or None."""
+        return self._writer.failed
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes handed over and not yet synced."""
+        return self._writer.queued_bytes
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The log's files, oldest first."""
+        return self._writer.segments
+
+    @property
+    def reader(self) -> EntryReader:
+        """Reads synced entries as records, from any thread."""
+        return self._reader
+
+    def bootstrap(self, conf_state: ConfState) -> None:
+        """Gives a new log its first configuration; the log of a member that has one is left alone."""
+        if self._last_index or self._conf_state.voters or self._hard_state != EMPTY_HARD_STATE:
+            raise RewindError(f"The log in {self.folder} already belongs to a group.")
+        self._conf_state = conf_state
+        self._writer.append([Record(Kind.CONF_STATE, 0, 0, encode_conf_state(conf_state))])
+
+    def append(
+        self, entries: Sequence[Entry], hard_state: HardState | None, on_synced: Callable[[], None] | None
+    ) -> bool:
+        """Appends entries, over the end of the log where they conflict with it, and the hard state.
+
+        A hard state of which only the commit index is new waits for the next entries: losing it costs
+        nothing. `on_synced` is called on the writer's thread once all is on disk; then `mark_synced` has to
+        be called on this one. False if there is nothing to write, so no call comes. Raises what made the log fail.
+        """
+        records: list[Record] = []
+        if entries:
+            self._append_entries(entries, records)
+        if hard_state is not None:
+            self._hard_state = hard_state
+        state, written = self._hard_state, self._written_state
+        if state is not written and (entries or (state.raft_term, state.vote) != (written.raft_term, written.vote)):
+            records.append(Record(Kind.HARD_STATE, state.raft_term, state.commit, _VOTE.pack(state.vote)))
+            self._written_state = state
+        if not records:
+            return False
+        self._pending.append(self._last_index)
+        self._writer.append(records, on_synced)
+        return True
+
+    def mark_synced(self) -> None:
+        """The oldest append not yet marked is on disk."""
+        self.synced_index = max(self.synced_index, self._pending.popleft())
+        if self._cache_bytes > self._cache_limit:
+            self._shrink_cache()
+
+    def save_conf_state(self, index: int, conf_state: ConfState) -> None:
+        """Keeps the configuration as of the applied entry `index`."""
+        self._conf_state = conf_state
+        self._writer.append([Record(Kind.CONF_STATE, 0, index, encode_conf_state(conf_state))])
+
+    def restart_after(self, snapshot: Snapshot) -> None:
+        """Drops all entries: the log goes on after a snapshot that the state machine holds durably."""
+        self.save_conf_state(snapshot.index, snapshot.conf)
+        self._writer.append([Record(Kind.RESTART, snapshot.raft_term, snapshot.index)])
+        self._truncate_cache(self._cache_first - 1)
+        self._cache_first = snapshot.index + 1
+        self._pending = deque(snapshot.index for _ in self._pending)
+        self._first_index = snapshot.index + 1
+        self._last_index = self.synced_index = snapshot.index
+        self._terms.restart(snapshot.index, snapshot.raft_term)
+
+    def release_before(self, index: int) -> None:
+        """Lets go of the segments whose entries are all before `index`; the first index moves at once."""
+        first = self._first_index
+        for segment in self._writer.segments[1:]:
+            if segment.first_index > index:
+                break
+            first = max(first, segment.first_index)
+        if first > self._first_index:
+            self._first_index = first
+            self._terms.release_before(first - 1)
+            self._writer.release_before(first)
+
+    def roll(self) -> None:
+        """Seals the open segment, so that it can be archived as a whole."""
+        self._writer.roll()
+
+    def close(self) -> None:
+        """Writes what was handed over, with the commit index as it is, and ends the writer. Blocks for that."""
+        if self._writer.failed is None and self._hard_state is not self._written_state:
+            state = self._hard_state
+            self._writer.append([Record(Kind.HARD_STATE, state.raft_term, state.commit, _VOTE.pack(state.vote))])
+        self._writer.close()
+
+    # -- inside
+
+    def _append_entries(self, entries: Sequence[Entry], records: list[Record]) -> None:
+        first = entries[0].index
+        if first <= self._last_index:
+            self._truncate_after(first - 1, records)
+        elif first > self._last_index + 1:
+            raise Corrupt(f"Entry {first} was to follow entry {self._last_index} of the log.")
+        note, size = self._terms.note, 0
+        raft_term = self._terms.last_term
+        for entry in entries:
+            data = entry.data
+            size += len(data)
+            if entry.raft_term != raft_term:
+                raft_term = entry.raft_term
+                note(entry.index, raft_term)
+            records.append(Record(FIRST_ENTRY_KIND + entry.kind, raft_term, entry.index, data))
+        self._cache.extend(entries)
+        self._cache_bytes += size + ENTRY_OVERHEAD_BYTES * len(entries)
+        self._last_index = entries[-1].index
+
+    def _truncate_after(self, index: int, records: list[Record]) -> None:
+        records.append(Record(Kind.TRUNCATE, self.term(index), index))
+        self._terms.truncate_after(index)
+        self._truncate_cache(index)
+        self._last_index = index
+        self.synced_index = min(self.synced_index, index)
+        self._pending = deque(min(last, index) for last in self._pending)
+
+    def _truncate_cache(self, index: int) -> None:
+        keep = max(index + 1 - self._cache_first, 0)
+        self._cache_bytes -= sum(ENTRY_OVERHEAD_BYTES + len(entry.data) for entry in self._cache[keep:])
+        del self._cache[keep:]
+        self._cache_first = min(self._cache_first, index + 1)
+
+    def _shrink_cache(self) -> None:
+        """Forgets the oldest synced entries, down to three quarters of the limit, so that it is seldom done."""
+        enough, keep = self._cache_limit * 3 // 4, 0
+        last = self.synced_index - self._cache_first
+        size = self._cache_bytes
+        while size > enough and keep <= last:
+            size -= ENTRY_OVERHEAD_BYTES + len(self._cache[keep].data)
+            keep += 1
+        del self._cache[:keep]
+        self._cache_first += keep
+        self._cache_bytes = size
+
+
+def _hard_state_of(record: Record | None, applied_index: int) -> HardState:
+    """The hard state as written; its commit index may be behind what was applied."""
+    if record is None:
+        return HardState(commit=applied_index) if applied_index else EMPTY_HARD_STATE
+    return HardState(record.raft_term, _VOTE.unpack(record.payload)[0], max(record.log_index, applied_index))
+
+
+def _conf_state_at(opened: OpenedLog, applied_index: int) -> ConfState:
+    """The newest configuration that is not newer than what was applied: later changes are applied again."""
+    known = [record for record in opened.chart.conf_states if record.log_index <= applied_index]
+    return decode_conf_state(known[-1].payload) if known else ConfState()

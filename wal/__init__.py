@@ -1,0 +1,1 @@
+"""The log on disk: the Raft log, the write-ahead log and the backup stream are this one log."""

@@ -1,0 +1,318 @@
+"""The one thread that writes the log: it joins all that is queued into one write and one fdatasync.
+
+One rule: a failure is final. After a failed write or sync nothing is known about the disk, so nothing
+is retried, nothing more is acknowledged, and the process has to stop and recover from what is there.
+
+Order is the order of the calls. A group goes behind the last one with zeros after it, up to the end of
+the page, so that neither old records of a recycled file nor half a page read from disk stand in the way.
+A file that is still growing is zero-filled a step ahead in the same write, since syncing a file that
+grows costs more than syncing one that does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from model.errors import RewindError, SyncFailed
+from wal.chart import EntryMap
+from wal.files import Files, OsFiles, final_error, write_all
+from wal.reader import EntryReader, OpenedLog
+from wal.record import FIRST_ENTRY_KIND, HEAD_BYTES, Kind, Record, encode
+from wal.segment import DEFAULT_SEGMENT_BYTES, LOG_ID_BYTES, Segment, SegmentHead, segment_name, spare_name
+
+_log = logging.getLogger("rewinddb.wal")
+
+PAGE_BYTES: Final = 4096
+GROW_BYTES: Final = 1 << 20
+DEFAULT_SPARES: Final = 2
+
+Done = Callable[[], None]
+
+
+class _Roll:
+    """A command in the queue: begin a new segment."""
+
+
+class _Release:
+    """A command in the queue: entries before `index` are no longer needed."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+class _Close:
+    """A command in the queue: everything before it is written, then the thread ends."""
+
+
+_Item = tuple[Sequence[Record], Done | None] | _Roll | _Release | _Close
+
+
+class LogWriter:
+    """Appends to an opened log.
+
+    `append`, `truncate_after`, `release_before`, `roll` and `close` are called by one thread and never
+    block (`close` does, unless told otherwise). `on_synced` and `on_failure` are called on the writer's thread.
+    """
+
+    def __init__(
+        self,
+        opened: OpenedLog,
+        *,
+        files: Files | None = None,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        spares_kept: int = DEFAULT_SPARES,
+        on_failure: Callable[[RewindError], None] | None = None,
+    ) -> None:
+        self.failed: RewindError | None = None
+        self.synced_groups = 0
+        self.entry_map: EntryMap = opened.chart.map
+        self.log_id = opened.log_id or os.urandom(LOG_ID_BYTES)
+        self.paths = {segment.number: segment.path for segment in opened.segments}
+        self._folder = opened.folder
+        self._files = files or OsFiles()
+        self._segment_bytes = segment_bytes
+        self._spares = list(opened.spares)
+        self._spares_kept = spares_kept
+        self._on_failure = on_failure
+        self._segments = list(opened.segments)
+        self._last = (opened.chart.last_index, opened.chart.last_term)
+        conf_states = opened.chart.conf_states
+        self._carried = {
+            Kind.HARD_STATE: opened.chart.hard_state,
+            Kind.CONF_STATE: conf_states[-1] if conf_states else None,
+        }
+        self._handle = -1
+        self._size = 0  # of the open file
+        self._head_end = 0  # offset behind what begins the open segment; 0 if this process did not begin it
+        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._bytes_in = 0  # written by the caller's thread only
+        self._bytes_out = 0  # written by the writer's thread only
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread; what was appended before is written now."""
+        self._thread.start()
+
+    # -- called from outside
+
+    @property
+    def queued_bytes(self) -> int:
+        """Payload bytes appended and not yet synced; callers refuse new work above their limit."""
+        return self._bytes_in - self._bytes_out
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments, oldest first; the last one is open."""
+        return tuple(self._segments)
+
+    def reader(self) -> EntryReader:
+        """Reads synced entries back."""
+        return EntryReader(self.entry_map, self.paths, self._files)
+
+    def append(self, records: Sequence[Record], on_synced: Done | None = None) -> None:
+        """Queues `records`; once they are on disk `on_synced` is called. Raises the failure, if there was one."""
+        if self.failed is not None:
+            raise self.failed
+        size = 0
+        for record in records:
+            size += len(record[3])
+        self._bytes_in += size
+        self._queue.put((records, on_synced))
+
+    def truncate_after(self, index: int, raft_term: int) -> None:
+        """Makes the entries after `index`, whose raft_term is given, void."""
+        self.append([Record(Kind.TRUNCATE, raft_term, index)])
+
+    def release_before(self, index: int) -> None:
+        """Lets go of the sealed segments all of whose entries are before `index`."""
+        self._queue.put(_Release(index))
+
+    def roll(self) -> None:
+        """Seals the open segment after what is queued and begins a new one."""
+        self._queue.put(_Roll())
+
+    def close(self, wait: bool = True) -> None:
+        """Writes what is queued, seals nothing, ends the thread."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put(_Close())
+        if wait and self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    # -- the writer's thread
+
+    def _run(self) -> None:
+        try:
+            while self._write_next():
+                pass
+        except OSError as error:
+            self._fail(final_error(error, self._folder))
+        except Exception as error:  # a bug: the disk's state is as unknown as after a failed sync
+            _log.exception("the log writer stopped")
+            self._fail(SyncFailed(f"The log writer stopped: {error!r}.", "Restart the server and report this."))
+        finally:
+            if self._handle >= 0:
+                self._files.close(self._handle)
+                self._handle = -1
+
+    def _fail(self, error: RewindError) -> None:
+        self.failed = error
+        _log.error("%s", error)
+        if self._on_failure is not None:
+            self._on_failure(error)
+
+    def _write_next(self) -> bool:
+        """Waits for work and does all of it that is there; False after a `_Close`."""
+        items = [self._queue.get()]
+        try:
+            while True:
+                items.append(self._queue.get_nowait())
+        except Empty:
+            pass
+        records: list[Record] = []
+        callbacks: list[Done] = []
+        for item in items:
+            if type(item) is tuple:
+                records.extend(item[0])
+                if item[1] is not None:
+                    callbacks.append(item[1])
+                continue
+            self._write_group(records, callbacks)
+            records, callbacks = [], []
+            if isinstance(item, _Release):
+                self._release(item.index)
+            elif isinstance(item, _Roll):
+                self._roll()
+            else:
+                self._mark_end()
+                return False
+        self._write_group(records, callbacks)
+        return True
+
+    def _write_group(self, records: list[Record], callbacks: list[Done]) -> None:
+        if records:
+            self._write_records(records)
+            self._bytes_out += sum([len(record[3]) for record in records])
+        for done in callbacks:
+            done()
+
+    def _write_records(self, records: list[Record]) -> None:
+        """Writes and syncs `records`, in as many writes as segments take part."""
+        if self._handle < 0:
+            self._open_last()
+        segment = self._segments[-1]
+        parts: list[bytes] = []
+        group = offset = segment.end
+        notes: list[tuple[int, int]] = []
+        for record in records:
+            data = encode(record, segment.number, group)
+            if offset + len(data) + HEAD_BYTES > self._segment_bytes and offset > self._head_end:
+                self._write_synced(parts, notes)
+                segment, parts, notes = self._begin_segment(), [], []
+                group = offset = segment.end
+                data = encode(record, segment.number, group)
+            kind, raft_term, index, _ = record
+            if kind >= FIRST_ENTRY_KIND:
+                notes.append((index, offset))
+                self._last = (index, raft_term)
+            elif kind == Kind.TRUNCATE or kind == Kind.RESTART:
+                self._write_synced(parts, notes)
+                parts, notes = [], []
+                group = offset = segment.end
+                data = encode(record, segment.number, group)
+                self._last = (index, raft_term)
+                self.entry_map.truncate_after(index if kind == Kind.TRUNCATE else -1)
+            else:
+                self._carried[Kind(kind)] = record
+            parts.append(data)
+            offset += len(data)
+        self._write_synced(parts, notes)
+
+    def _write_synced(self, parts: list[bytes], notes: list[tuple[int, int]]) -> None:
+        """One group: one write, one fdatasync; then the entries in it can be read."""
+        if not parts:
+            return
+        segment = self._segments[-1]
+        data = b"".join(parts)
+        end = segment.end + len(data)
+        until = -(-(end + HEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES
+        if until > self._size:
+            until = max(until, min(self._size + GROW_BYTES, self._segment_bytes))
+        write_all(self._files, self._handle, data + bytes(until - end), segment.end)
+        self._files.datasync(self._handle)
+        self._size = max(self._size, until)
+        segment.end = end
+        self.synced_groups += 1
+        note, number = self.entry_map.note, segment.number
+        for index, offset in notes:
+            note(index, number, offset)
+
+    def _mark_end(self) -> None:
+        """A group of its own at a regular end: it proves that all before it was synced, so damage there will show."""
+        hard_state = self._carried[Kind.HARD_STATE]
+        if self.synced_groups and hard_state is not None:
+            self._write_records([hard_state])
+
+    # -- segments
+
+    def _roll(self) -> None:
+        if self._handle < 0:
+            self._open_last()
+        if self._segments[-1].end > self._head_end:
+            self._begin_segment()
+
+    def _open_last(self) -> None:
+        if not self._segments:
+            self._begin_segment()
+            return
+        self._handle = self._files.open(self._segments[-1].path, writable=True)
+        self._size = self._files.size(self._handle)
+
+    def _begin_segment(self) -> Segment:
+        """Seals the open segment, which is synced, and begins the next with its head and the states to carry on."""
+        before = self._segments[-1] if self._segments else None
+        number = before.number + 1 if before else 1
+        index, raft_term = self._last
+        path = self._folder / segment_name(number, index + 1)
+        if self._spares:
+            self._files.rename(self._spares.pop(), path)
+            handle = self._files.open(path, writable=True)
+        else:
+            handle = self._files.open(path, writable=True, create=True)
+        self._files.sync_folder(self._folder)
+        if self._handle >= 0:
+            self._files.close(self._handle)
+        self._handle, self._size = handle, self._files.size(handle)
+        head = SegmentHead(self.log_id, time.time_ns() // 1_000_000, before.end if before else 0)
+        first = Record(Kind.SEGMENT, raft_term, index, head.encode())
+        carried = [record for record in self._carried.values() if record is not None]
+        segment = Segment(number, index + 1, path, 0, False)
+        self.paths[number] = path
+        self._segments.append(segment)
+        if before is not None:
+            before.is_sealed = True
+        self._write_synced([encode(record, number, 0) for record in (first, *carried)], [])
+        self._head_end = segment.end
+        return segment
+
+    def _release(self, index: int) -> None:
+        """Removes segments from the oldest on, each removal made durable before the next: never a gap."""
+        while len(self._segments) > 1 and self._segments[1].first_index <= index:
+            segment = self._segments[0]
+            self.entry_map.release_before(segment.number + 1)
+            del self._segments[0]
+            del self.paths[segment.number]
+            if len(self._spares) < self._spares_kept and segment.end <= self._segment_bytes:
+                spare = self._folder / spare_name(segment.number)
+                self._files.rename(segment.path, spare)
+                self._spares.append(spare)
+            else:
+                self._files.remove(segment.path)
+            self._files.sync_folder(self._folder)
