@@ -139,23 +139,25 @@ class RaftCore(RaftState):
             self.heartbeat_elapsed = 0
             replication.broadcast_heartbeat(self)
 
-    def step(self, message: Message) -> None:
-        """A message came in, from a peer or from this server's own disk.
+    def step(self, message: Message) -> bool:
+        """A message came in, from a peer or from this server's own disk; False if it was dropped.
 
-        A peer's message that makes no sense here is dropped; a proposal of a peer that cannot be taken is
-        dropped too, since its maker gave up any claim to an answer.
+        Dropped are a peer's message that makes no sense here, and a peer's proposal that cannot be taken,
+        since its maker gave up any claim to an answer. The caller has checked who the sender is.
         """
         kind = message.kind
         if message.sender != STORAGE:
             if kind in LOCAL_KINDS:
                 log.warning("member %x drops a %s from %x", self.id, kind.name, message.sender)
-                return
+                return False
             if kind in REPLY_KINDS and message.sender not in self.tracker.progress:
-                return
+                return False
         try:
             self._step(message)
+            return True
         except (NotLeader, Overloaded, BadMessage) as error:
             log.info("member %x drops a %s from %x: %s", self.id, kind.name, message.sender, error)
+            return False
 
     def _step(self, message: Message) -> None:
         raft_term = message.raft_term
