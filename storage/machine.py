@@ -1,0 +1,339 @@
+"""The state machine: puts log entries into the engine, in order, each exactly once.
+
+One rule: the state after entry N is a function of the entries up to N alone. Rows, counts, the catalog's
+documents, secondary index entries and the applied index of one entry become durable together; a crash goes
+back to an earlier entry, and applying the log from there comes to the same state again.
+
+An entry is worked out in memory against the engine and what is not written yet, and written in parts of
+about 1000 rows. A part that ends inside an entry carries the applied index of the entry before: applying
+that entry again over its own first part changes nothing twice, since counts and index entries are worked
+out from the rows that are there. `engine.whole()` keeps checkpoints out of such an entry.
+
+When the engine stalls, `apply` raises Overloaded and keeps what it worked out: call it again, with the same
+entries or with later ones too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from model.catalog import Index, Table
+from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode
+from model.errors import Corrupt, Overloaded
+from storage import documents
+from storage.engine import Engine, WriteSet, scan
+from storage.layout import (
+    COUNTS_HIGH,
+    COUNTS_LOW,
+    READY_HIGH,
+    READY_LOW,
+    after,
+    count_key,
+    number_in,
+    ready_key,
+    sindex_prefix,
+    table_prefix,
+)
+from storage.rows import LiveStore
+from storage.sindex import IndexKeys, Sindex, SindexBuilder, keep_up
+
+PART_ROWS: Final = 900  # engine keys per write; a write of more than 1000 would hold the GIL too long
+PART_BYTES: Final = 4 << 20
+
+
+class Change(NamedTuple):
+    """What an entry did to one row of a watched table; None is no row."""
+
+    table_id: int
+    key: bytes
+    old: bytes | None
+    new: bytes | None
+
+
+class _Table:
+    """What the hot path needs of a table."""
+
+    __slots__ = ("prefix", "sindexes")
+
+    def __init__(self, table_id: int) -> None:
+        self.prefix = table_prefix(table_id)
+        self.sindexes: list[Sindex] = []
+
+
+class Machine:
+    """Applies entries to one engine. All calls on one thread, but for `flush` and `checkpoint`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        index_keys: Callable[[Table, Index], IndexKeys] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self.on_changes: Callable[[int, int, list[Change]], None] | None = None
+        self.on_catalog: Callable[[Effect], None] | None = None
+        self.on_index_ready: Callable[[int], None] | None = None
+        self.watched: set[int] = set()
+        self.index_keys = index_keys
+        self.catalog = documents.load_catalog(engine)
+        self._counts = {number_in(k): int.from_bytes(v, "big") for k, v in scan(engine, COUNTS_LOW, COUNTS_HIGH)}
+        self._visible_counts = dict(self._counts)
+        self._tables: dict[int, _Table] = {}
+        self._sindexes: dict[int, Sindex] = {}
+        self._builder = SindexBuilder(engine, clock, self._index_is_ready)
+        ready = {number_in(key) for key, _ in scan(engine, READY_LOW, READY_HIGH)}
+        for table in self.catalog.tables.values():
+            self._tables[table.table_id] = _Table(table.table_id)
+            for index in table.indexes.values():
+                self._add_sindex(table.table_id, index.index_id, index.index_id in ready)
+        self.store = LiveStore(engine, self.catalog, self._visible_counts, self._sindexes)
+        self._staged = WriteSet()
+        self._staged_bytes = 0
+        self._touched: set[int] = set()  # tables whose count changed since the last seal
+        self._parts: list[tuple[WriteSet, int, dict[int, int]]] = []  # to write: changes, applied index, counts
+        self._events: list[Callable[[], None]] = []  # to tell once the parts are written
+        self._worked_index = engine.applied_index
+
+    @property
+    def applied_index(self) -> int:
+        """The last entry that readers see and that went to the engine whole."""
+        return self.engine.applied_index
+
+    # --- applying
+
+    def apply(self, entries: Sequence[tuple[int, bytes]]) -> None:
+        """Applies (log_index, payload) in order; those applied before are passed over; b"" only counts.
+
+        Raises Overloaded when the engine stalls: nothing is lost, call again. Every entry must be synced in
+        this server's own log, since the engine may flush at any moment and must not get ahead of the log.
+        """
+        if self._parts:
+            self._write_parts()
+        worked_index = self._worked_index
+        for log_index, payload in entries:
+            if log_index <= worked_index:
+                continue
+            if log_index != worked_index + 1:
+                raise Corrupt(f"log entry {log_index} came to storage after entry {worked_index}")
+            if payload:
+                self._work_out(log_index, payload)
+            self._worked_index = worked_index = log_index
+            if len(self._staged.rows) >= PART_ROWS or self._staged_bytes >= PART_BYTES or self._parts:
+                self._seal(worked_index)
+                self._write_parts()
+        if worked_index > self.engine.applied_index:
+            self._seal(worked_index)
+            self._write_parts()
+
+    def _work_out(self, log_index: int, payload: bytes) -> None:
+        """Stages what one entry does, and seals parts of it when it is large."""
+        batch = decode(payload)
+        rows = self._staged.rows
+        parts, get, stored, tables = self._parts, self.engine.get, self._stored, self._tables
+        changes: list[Change] = []
+        for effect in batch.effects:
+            kind = effect[0]
+            if kind == PUT_ROW:
+                new: bytes | None = effect[3]
+            elif kind == DELETE_ROW:
+                new = None
+            else:
+                self._change_catalog(effect)
+                continue
+            table_id = effect[1]
+            table = tables.get(table_id)
+            if table is None:
+                continue  # dropped by an entry before
+            primary_key = effect[2]
+            key = table.prefix + primary_key
+            old = rows[key] if key in rows else stored(key) if parts else get(key)
+            if old == new:
+                continue
+            rows[key] = new
+            if old is None:
+                self._counts[table_id] = self._counts.get(table_id, 0) + 1
+                self._touched.add(table_id)
+            elif new is None:
+                self._counts[table_id] -= 1
+                self._touched.add(table_id)
+            if new is not None:
+                self._staged_bytes += len(new)
+            if table.sindexes:
+                self._keep_indexes_up(table, primary_key, old, new)
+            if table_id in self.watched:
+                changes.append(Change(table_id, primary_key, old, new))
+            if len(rows) >= PART_ROWS or self._staged_bytes >= PART_BYTES:
+                self._seal(log_index - 1)
+                rows = self._staged.rows
+        if changes:
+            self._events.append(lambda: self._tell_changes(log_index, batch.time_ms, changes))
+
+    def _stored(self, key: bytes) -> bytes | None:
+        """A key's value in the sealed parts that wait, or in the engine."""
+        for part, _, _ in reversed(self._parts):
+            if key in part.rows:
+                return part.rows[key]
+            if any(low <= key < high for low, high in part.ranges):
+                return None
+        return self.engine.get(key)
+
+    def _keep_indexes_up(self, table: _Table, primary_key: bytes, old: bytes | None, new: bytes | None) -> None:
+        for sindex in table.sindexes:
+            if sindex.keys_of is None and not self._plug(sindex):
+                if sindex.is_ready:
+                    sindex.is_ready = False
+                    sindex.restart()
+                    self._builder.add(sindex)
+                    self._staged.delete(ready_key(sindex.index_id))
+                continue
+            keep_up(self._staged.rows, sindex, primary_key, old, new)
+
+    def _seal(self, applied_index: int) -> None:
+        """Ends the staged part; it will be written with this applied index and the counts as they are now."""
+        part = self._staged
+        counts = {table_id: self._counts[table_id] for table_id in self._touched if table_id in self._counts}
+        for table_id, count in counts.items():
+            part.put(count_key(table_id), count.to_bytes(8, "big"))
+        self._parts.append((part, applied_index, counts))
+        self._staged = WriteSet()
+        self._staged_bytes = 0
+        self._touched = set()
+
+    def _write_parts(self) -> None:
+        """Writes the sealed parts, then tells the listeners; raises Overloaded with the rest still waiting."""
+        parts = self._parts
+        with self.engine.whole():
+            while parts:
+                part, applied_index, counts = parts[0]
+                self.engine.write(part, applied_index)
+                self._visible_counts.update(counts)
+                del parts[0]
+        if self._events:
+            events, self._events = self._events, []
+            for tell in events:
+                tell()
+
+    def _tell_changes(self, log_index: int, time_ms: int, changes: list[Change]) -> None:
+        if self.on_changes is not None:
+            self.on_changes(log_index, time_ms, changes)
+
+    # --- the catalog
+
+    def _change_catalog(self, effect: Effect) -> None:
+        """Makes a catalog effect's change in memory and stages its documents; a moot one is passed over."""
+        if documents.is_moot(self.catalog, effect):
+            return
+        kind = effect[0]
+        changes = self._staged
+        dropped: list[int] = []
+        if kind == Kind.DROP_TABLE:
+            dropped = [effect[1]]
+        elif kind == Kind.DROP_DATABASE:
+            dropped = [table.table_id for table in self.catalog.databases_by_uuid[effect[1]].tables.values()]
+        for table_id in dropped:
+            self._forget_table(table_id)
+        self.catalog.apply(effect)
+        if kind in (Kind.CREATE_DATABASE, Kind.DROP_DATABASE, Kind.RENAME_DATABASE):
+            documents.save_database(changes, self.catalog, effect[1])
+        elif kind == Kind.CREATE_TABLE:
+            self._tables[effect[1]] = _Table(effect[1])
+            documents.save_table(changes, self.catalog, effect[1])
+        elif kind in (Kind.ALTER_TABLE, Kind.SET_WRITE_HOOK):
+            documents.save_table(changes, self.catalog, effect[1])
+        elif kind == Kind.CREATE_INDEX:
+            self._add_sindex(effect[1], effect[2], is_ready=False)
+            documents.save_sindex(changes, self.catalog, effect[1], effect[2])
+        elif kind == Kind.DROP_INDEX:
+            self._forget_sindex(effect[1], effect[2])
+            documents.save_sindex(changes, self.catalog, effect[1], effect[2])
+        elif kind == Kind.RENAME_INDEX:
+            documents.save_sindex(changes, self.catalog, effect[1], effect[2])
+        elif kind in (Kind.PUT_SYSTEM, Kind.DELETE_SYSTEM):
+            documents.save_system(changes, self.catalog, effect[1], effect[2])
+        if self.on_catalog is not None:
+            self._events.append(lambda: self._tell_catalog(effect))
+
+    def _tell_catalog(self, effect: Effect) -> None:
+        if self.on_catalog is not None:
+            self.on_catalog(effect)
+
+    def _forget_table(self, table_id: int) -> None:
+        table = self.catalog.tables[table_id]
+        for index in list(table.indexes.values()):
+            self._forget_sindex(table_id, index.index_id)
+            self._staged.delete(documents.sindex_key(table_id, index.index_id))
+        del self._tables[table_id]
+        prefix = table_prefix(table_id)
+        self._staged.delete_range(prefix, after(prefix))
+        self._staged.delete(count_key(table_id))
+        self._staged.delete(documents.table_key(table_id))
+        self._counts.pop(table_id, None)
+        self._events.append(lambda: self._hide_count(table_id))
+
+    def _hide_count(self, table_id: int) -> None:
+        self._visible_counts.pop(table_id, None)
+
+    # --- secondary indexes
+
+    def _add_sindex(self, table_id: int, index_id: int, is_ready: bool) -> None:
+        sindex = Sindex(table_id, index_id, is_ready)
+        self._sindexes[index_id] = sindex
+        self._tables[table_id].sindexes.append(sindex)
+        if not is_ready:
+            self._builder.add(sindex)
+
+    def _forget_sindex(self, table_id: int, index_id: int) -> None:
+        self._builder.forget(index_id)
+        self._tables[table_id].sindexes.remove(self._sindexes.pop(index_id))
+        prefix = sindex_prefix(index_id)
+        self._staged.delete_range(prefix, after(prefix))
+        self._staged.delete(ready_key(index_id))
+
+    def _plug(self, sindex: Sindex) -> bool:
+        """Asks the port for a secondary index's function; False if no port is plugged in."""
+        if self.index_keys is None:
+            return False
+        table = self.catalog.tables[sindex.table_id]
+        index = next(index for index in table.indexes.values() if index.index_id == sindex.index_id)
+        sindex.keys_of = self.index_keys(table, index)
+        return True
+
+    def build_step(self, budget_s: float = 0.002) -> bool:
+        """Constructs secondary indexes for about `budget_s` seconds; whether there is more to do.
+
+        To be called between applies, on their thread. Does nothing while no index function is plugged in.
+        """
+        if self._parts:
+            return True
+        for sindex in self._builder.waiting.values():
+            if sindex.keys_of is None and not self._plug(sindex):
+                return False
+        return self._builder.step(budget_s)
+
+    @property
+    def indexes_waiting(self) -> list[int]:
+        """The ids of the secondary indexes that are not ready, in the order of their construction."""
+        return list(self._builder.waiting)
+
+    def _index_is_ready(self, sindex: Sindex) -> None:
+        if self.on_index_ready is not None:
+            self.on_index_ready(sindex.index_id)
+
+    # --- durability
+
+    def flush(self) -> int:
+        """Makes the applied state durable in the engine; the log index that it covers. Blocks: run it in a thread."""
+        return self.engine.flush()
+
+    def checkpoint(self, folder: Path) -> int:
+        """Writes a consistent image of the applied state into a new folder; the log index in it. For a thread."""
+        if self._parts:
+            raise Overloaded("storage has entries to write before a checkpoint can be taken")
+        return self.engine.checkpoint(folder)
+
+    def close(self) -> None:
+        """Flushes and closes the engine."""
+        self.engine.close()

@@ -1,0 +1,146 @@
+"""Secondary indexes on this replica: entry keys, upkeep with every row change, construction in slices.
+
+An entry is `i` index_id | index key | tag | primary key -> primary key. The tag (2 bytes) counts a row's
+equal index keys from 0, so that a multi index holds a row once for each.
+
+    created ──step──► swept ──step…──► ready          drop: forgotten, entries deleted as one range
+       ▲                                 │
+       └── restart, or rows written while no index function was plugged in ◄──┘ (only if not ready at the restart)
+
+One rule: until an index is ready, its entries are exactly those of the rows with keys up to `cursor`. A row
+change keeps that true at once; the builder moves the cursor. Both run on the same thread, and an index that
+is not ready when the process ends begins again: nothing about its construction is ever in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from model.errors import Overloaded
+from storage.engine import Engine, WriteSet
+from storage.layout import PREFIX_BYTES, after, ready_key, sindex_prefix, table_prefix
+
+IndexKeys = Callable[[bytes], list[bytes]]  # row JSON -> encoded index keys; [] for a row without a value
+
+SLICE_ROWS: Final = 256  # rows read at once while building
+WRITE_ENTRIES: Final = 1000  # entries per write at most, as the engine's rules ask
+TAGS: Final = 1 << 16  # a row's equal keys beyond this many are not told apart
+
+
+class Sindex:
+    """What this replica knows of one secondary index."""
+
+    __slots__ = ("cursor", "index_id", "is_ready", "is_swept", "keys_of", "prefix", "rows_done", "table_id")
+
+    def __init__(self, table_id: int, index_id: int, is_ready: bool = False) -> None:
+        self.table_id = table_id
+        self.index_id = index_id
+        self.prefix = sindex_prefix(index_id)
+        self.is_ready = is_ready
+        self.keys_of: IndexKeys | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Construction begins again; the caller sees to `is_ready` and its mark in the engine."""
+        self.cursor = b""  # the primary key of the last row that was indexed
+        self.is_swept = False  # whether the entries of an earlier construction are gone
+        self.rows_done = 0
+
+
+def entry_keys(prefix: bytes, index_keys: list[bytes], primary_key: bytes) -> list[bytes]:
+    """The engine keys of a row's entries."""
+    if len(index_keys) == 1:
+        return [prefix + index_keys[0] + b"\0\0" + primary_key]
+    seen: dict[bytes, int] = {}
+    entries = []
+    for index_key in index_keys:
+        tag = seen.get(index_key, 0)
+        if tag < TAGS:
+            seen[index_key] = tag + 1
+            entries.append(prefix + index_key + tag.to_bytes(2, "big") + primary_key)
+    return entries
+
+
+def keep_up(
+    changes: dict[bytes, bytes | None], sindex: Sindex, primary_key: bytes, old: bytes | None, new: bytes | None
+) -> None:
+    """Stages the entry changes that a row's change asks for; `old` and `new` are rows, None for no row."""
+    if not sindex.is_ready and primary_key > sindex.cursor:
+        return  # the builder has yet to come by
+    keys_of = sindex.keys_of
+    assert keys_of is not None
+    old_keys = keys_of(old) if old is not None else []
+    new_keys = keys_of(new) if new is not None else []
+    if old_keys == new_keys:
+        return
+    old_entries = entry_keys(sindex.prefix, old_keys, primary_key)
+    new_entries = entry_keys(sindex.prefix, new_keys, primary_key)
+    for entry in old_entries:
+        changes[entry] = None
+    for entry in new_entries:
+        changes[entry] = primary_key
+
+
+class SindexBuilder:
+    """Constructs secondary indexes, oldest first, a slice of time at a time. `clock` gives seconds."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float], on_ready: Callable[[Sindex], None]) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._on_ready = on_ready
+        self.waiting: dict[int, Sindex] = {}
+
+    def add(self, sindex: Sindex) -> None:
+        self.waiting[sindex.index_id] = sindex
+
+    def forget(self, index_id: int) -> None:
+        self.waiting.pop(index_id, None)
+
+    def step(self, budget_s: float) -> bool:
+        """Works for about `budget_s` seconds; whether there is more to do. Takes no step while the engine stalls."""
+        deadline = self._clock() + budget_s
+        while self.waiting:
+            sindex = next(iter(self.waiting.values()))
+            try:
+                is_done = self._slice(sindex, deadline)
+            except Overloaded:
+                return True
+            if is_done:
+                del self.waiting[sindex.index_id]
+                self._on_ready(sindex)
+            if self._clock() >= deadline:
+                break
+        return bool(self.waiting)
+
+    def _slice(self, sindex: Sindex, deadline: float) -> bool:
+        """Indexes rows behind the cursor until the deadline, at least one; whether that was all of them."""
+        changes = WriteSet()
+        if not sindex.is_swept:
+            changes.delete_range(sindex.prefix, after(sindex.prefix))
+        rows = table_prefix(sindex.table_id)
+        keys, values = self._engine.scan_chunk(rows + sindex.cursor + b"\0", after(rows), SLICE_ROWS)
+        done = 0
+        for key, row in zip(keys, values, strict=True):
+            self._index_row(changes, sindex, key[PREFIX_BYTES:], row)
+            done += 1
+            if self._clock() >= deadline or len(changes.rows) >= WRITE_ENTRIES:
+                break
+        is_done = done == len(keys) < SLICE_ROWS
+        if is_done:
+            changes.put(ready_key(sindex.index_id), b"\1")
+        self._write(changes)
+        sindex.is_swept = True
+        if done:
+            sindex.cursor = keys[done - 1][PREFIX_BYTES:]
+            sindex.rows_done += done
+        sindex.is_ready = is_done
+        return is_done
+
+    def _index_row(self, changes: WriteSet, sindex: Sindex, primary_key: bytes, row: bytes) -> None:
+        assert sindex.keys_of is not None
+        for entry in entry_keys(sindex.prefix, sindex.keys_of(row), primary_key):
+            changes.rows[entry] = primary_key
+
+    def _write(self, changes: WriteSet) -> None:
+        self._engine.write(changes, self._engine.applied_index)
