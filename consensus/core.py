@@ -18,10 +18,7 @@ before the next. The semantics follow etcd's raft message by message.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
-
-import msgspec
 
 from consensus import candidate, confchange, follower, leader, reconfigure, replication
 from consensus.messages import (
@@ -43,60 +40,11 @@ from consensus.messages import (
     payload_bytes,
 )
 from consensus.raftlog import Storage
-from consensus.reads import ReadState
+from consensus.ready import Ready, SoftState, Status
 from consensus.state import Config, RaftState, Role, log
-from consensus.tracker import Membership, Progress
 from model.errors import NotLeader, Overloaded
 
 __all__ = ["Config", "RaftCore", "Ready", "Role", "SoftState", "Status", "Storage"]
-
-
-class SoftState(msgspec.Struct, frozen=True, gc=False):
-    """What a member would not need after a crash: whom it follows, and its role."""
-
-    leader_id: int
-    role: Role
-
-
-class Ready(msgspec.Struct):
-    """What has to be done now; see the module for the order."""
-
-    soft_state: SoftState | None
-    """Set when leader or role changed."""
-    hard_state: HardState | None
-    """Set when it changed; must be written, but only `must_sync` says whether it must be synced."""
-    must_sync: bool
-    entries: list[Entry]
-    snapshot: Snapshot | None
-    committed_entries: list[Entry]
-    messages: list[Message]
-    messages_after_sync: list[Message]
-    read_states: list[ReadState]
-    own_messages: list[Message]
-    """Promises of this member to itself, its own vote for one: `synced` delivers them."""
-    appended: Message | None
-    """What `synced` tells the core about entries and snapshot."""
-    committed_bytes: int
-
-    @property
-    def needs_write(self) -> bool:
-        """Whether anything waits for the disk: something to write, or a message that waits for older writes."""
-        return bool(self.entries or self.hard_state or self.snapshot or self.messages_after_sync or self.own_messages)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """A member's view of its group, for people."""
-
-    member_id: int
-    hard_state: HardState
-    soft_state: SoftState
-    applied: int
-    last_index: int
-    transferee: int
-    membership: Membership
-    progress: dict[int, Progress]
-    """Filled on the leader only."""
 
 
 class RaftCore(RaftState):
