@@ -509,10 +509,10 @@ def _optargs_runner(spec: TermSpec, optargs: dict[str, Node], blame: Any) -> Any
     return evaluate
 
 
-def make_func(env: Any, slots: tuple[int, ...], body: Node, raw: Any, path: Path) -> Func:
-    """A function value over a compiled body."""
+def make_func(env: Any, slots: tuple[int, ...], body: Node, raw: Any, captured: dict[int, int]) -> Func:
+    """A function value over a compiled body; `captured` are the variables it may see from outside."""
     matches = body.term in (Term.MAKE_OBJ, Term.DATUM)
-    return Func(env, slots, body.run, body.path, body.determinism, raw, matches)
+    return Func(env, slots, body.run, body.path, body.determinism, raw, matches, captured)
 
 
 def row_value(value: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from model.catalog import Catalog
+from model.catalog import Table as CatalogTable
 from model.effect import Effect
 from proxy.answers import Fibers
 
@@ -70,6 +71,13 @@ class SystemTables(Protocol):
     """The tables of database `rethinkdb`."""
 
     def names(self) -> list[str]: ...
+
+    def table_config_row(self, env: Any, table: CatalogTable) -> dict[str, Any]:
+        """The row of `table_config` for a stored table, identified by names."""
+
+    def check_replicas(self, env: Any, optargs: dict[str, Any]) -> Any:
+        """The `replicas` of table_create, checked against this cluster's servers and tags."""
+
     def source(self, env: Any, name: str, identifier_format: str) -> TableSource | None: ...
 
 
@@ -93,6 +101,9 @@ class World(Protocol):
         """A random.Random-like source of dice."""
 
     def new_uuid(self) -> str: ...
+
+    def pause(self, env: Any, seconds: float) -> None:
+        """Lets the query rest; others run meanwhile."""
 
     def bracket(self, env: Any, row: Any, key: Any) -> Any:
         """`row[key]` as the term BRACKET does it; a port so that conversions need not import terms."""

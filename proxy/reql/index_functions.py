@@ -78,11 +78,6 @@ def index_keys(table: Table, index: Index) -> Callable[[bytes], list[bytes]]:
     definition = index.definition
     function = compile_function(definition["function"])
     multi = bool(definition.get("multi"))
-    if definition.get("geo"):
-        from proxy.reql.geo_index import geo_keys
-
-        return lambda row: [key for value in index_values(function, multi, d.loads(row)) for key in geo_keys(value)]
-
     def keys(row: bytes) -> list[bytes]:
         out = []
         for value in index_values(function, multi, d.loads(row)):

@@ -155,7 +155,7 @@ class Grouped(Value):
 class Func(Value):
     """A function. `run(env)` is its body, which finds the arguments in `env.slots`; arity 0 takes any number."""
 
-    __slots__ = ("arity", "determinism", "env", "matches_object", "path", "raw", "run", "slots")
+    __slots__ = ("arity", "captured", "determinism", "env", "matches_object", "path", "raw", "run", "slots")
     type_label = "FUNCTION"
 
     def __init__(
@@ -167,8 +167,10 @@ class Func(Value):
         determinism: int,
         raw: Any = None,
         matches_object: bool = False,
+        captured: dict[int, int] | None = None,
     ) -> None:
         self.env = env
+        self.captured = captured or {}  # variables of outer functions: name to slot
         self.slots = slots
         self.arity: int | None = len(slots)
         self.run = run

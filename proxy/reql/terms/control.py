@@ -99,12 +99,13 @@ def func(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         raise ReqlCompileError(f"FUNC takes exactly two arguments (got {len(arguments)})", path)
     names = _variable_names(arguments[0], path)
     literal_ok = compiler.literal_ok
+    outer = compiler.scope.variables
     slots, body = compiler.with_variables(
         names, lambda: compiler.child(arguments[1], (*path, 1), Term.FUNC, False, literal_ok)
     )
 
     def run(env: Any) -> Func:
-        return make_func(env, slots, body, raw, path)
+        return make_func(env, slots, body, raw, outer)
 
     return Node(run, Term.FUNC, path, raw, body.determinism, arguments=[body])
 

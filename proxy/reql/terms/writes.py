@@ -1,0 +1,359 @@
+"""Terms that write rows: insert, update, replace, delete, for_each, sync (terms/writes.cc, rewrites.cc, val.cc)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model import datum as d
+from model.errors import Path, ReqlCompileError, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
+from model.keys import primary_key_bytes
+from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.ids import Term
+from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, fail, special, term
+from proxy.reql.streams import as_selection, as_stream, grouped_value, over_groups
+from proxy.reql.values import (
+    PLAIN,
+    Func,
+    SingleSelection,
+    Table,
+    as_bool,
+    as_datum,
+    as_func_or_constant,
+    as_string,
+    as_table,
+)
+from proxy.reql.writing import ALWAYS_CHANGES, CHANGES, NO_CHANGES, RowWriter, Stats
+
+WRITE_OPTARGS = {
+    "durability": as_string,
+    "return_changes": as_datum,
+    "return_vals": None,
+    "ignore_write_hook": as_bool,
+}
+
+
+def durability_of(optargs: dict[str, Any]) -> str | None:
+    """The `durability` optarg, checked; None for the table's own."""
+    durability: str | None = optargs.get("durability")
+    if durability is not None and durability not in ("hard", "soft"):
+        fail(f'Durability option `{durability}` unrecognized (options are "hard" and "soft").', "durability")
+    return durability
+
+
+def return_changes_of(optargs: dict[str, Any]) -> int:
+    """The `return_changes` optarg: false, true or "always"."""
+    if "return_vals" in optargs:
+        fail("Error: encountered obsolete optarg `return_vals`.  Use `return_changes` instead.")
+    value = optargs.get("return_changes", False)
+    if value.__class__ is str:
+        if value != "always":
+            fail(f"Invalid return_changes value `{value}` (options are `true`, `false`, and `'always'`.)")
+        return ALWAYS_CHANGES
+    return CHANGES if as_bool(None, value) else NO_CHANGES
+
+
+@term(
+    Term.INSERT,
+    "insert",
+    "2",
+    takes=(as_table, None),
+    optargs={"conflict": None, **WRITE_OPTARGS},
+    determinism=NEVER,
+)
+def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
+    """Inserts a document, an array or any sequence of documents; makes missing primary keys."""
+    stats = Stats(return_changes_of(optargs), env.array_limit)
+    conflict = _conflict_rule(env, optargs.get("conflict"))
+    durability = durability_of(optargs)
+    insertion = _Insertion(env, table, conflict, durability, stats, optargs.get("ignore_write_hook", False))
+    if what.__class__ is SingleSelection:
+        what = what.datum()
+    if what.__class__ is dict:
+        insertion.add(what)
+    else:
+        stream = located_stream(env, what)
+        for rows in stream.chunks(env):
+            for row in rows:
+                insertion.add(row)
+            insertion.flush()
+    return insertion.finish()
+
+
+def located_stream(env: Any, value: Any) -> Any:
+    """The documents to insert as a stream; a type error blames the second argument."""
+    try:
+        return as_stream(env, value)
+    except ReqlError as error:
+        error.at = 1
+        raise
+
+
+def _conflict_rule(env: Any, conflict: Any) -> Any:
+    if conflict is None:
+        return "error"
+    if isinstance(conflict, Func):
+        if conflict.determinism & ~CONSTANT_NOW:
+            fail("The conflict function passed to `insert` must be deterministic.")
+        if conflict.arity not in (0, 3):
+            fail("The conflict function passed to `insert` should expect 3 arguments.")
+        return conflict
+    name = as_string(env, conflict)
+    if name not in ("error", "replace", "update"):
+        fail(
+            f'Conflict option `{name}` unrecognized (options are "error", "replace" and "update").',
+            "conflict",
+        )
+    return name
+
+
+class _Insertion:
+    """One insert: makes keys, resolves conflicts, counts."""
+
+    def __init__(
+        self, env: Any, table: Table, conflict: Any, durability: str | None, stats: Stats, ignore_hook: bool
+    ) -> None:
+        self._env = env
+        self._primary_key = table.source.primary_key
+        self._conflict = conflict
+        self._stats = stats
+        self._writer = writer_for(env, table, durability, stats, not ignore_hook)
+        self._generated: list[str] = []
+        self._keys_skipped = 0
+
+    def add(self, row: Any) -> None:
+        primary_key = self._primary_key
+        if row.__class__ is dict and "$reql_type$" not in row and primary_key not in row:
+            row = {**row, primary_key: self._make_key()}
+        try:
+            if not d.is_object(row):
+                d.fail_typed(row, f"Cannot perform get_field on a non-object non-sequence `{d.trunc_print(row)}`.")
+            if primary_key not in row:
+                raise ReqlQueryLogicError(
+                    f"Inserted object must have primary key `{primary_key}`:\n{d.print_datum(row)}"
+                )
+            key = primary_key_bytes(row[primary_key])
+        except ReqlRuntimeError as error:
+            self._stats.add_error(error.message)
+            if self._stats.return_changes:
+                self._stats.add_change({"old_val": None, "new_val": None, "error": error.message})
+            return
+        self._writer.write(key, lambda old: self._resolve(old, row), row)
+        if self._writer.is_full:
+            self._writer.flush()
+
+    def flush(self) -> None:
+        """Commits what was added so far: to be called before anything else may run."""
+        self._writer.flush()
+
+    def _make_key(self) -> str:
+        key: str = self._env.world.new_uuid()
+        if len(self._generated) < self._env.array_limit:
+            self._generated.append(key)
+        else:
+            self._keys_skipped += 1
+        return key
+
+    def _resolve(self, old: Any, row: Any) -> Any:
+        if old is None or self._conflict == "replace":
+            return row
+        if self._conflict == "update":
+            return d.merge(old, row)
+        if isinstance(self._conflict, Func):
+            return self._conflict.datum(self._primary_key, old, row)
+        raise ReqlOpFailedError(
+            f"Duplicate primary key `{self._primary_key}`:\n{d.print_datum(old)}\n{d.print_datum(row)}"
+        )
+
+    def finish(self) -> dict[str, Any]:
+        self._writer.flush()
+        if self._keys_skipped:
+            self._stats.warnings.append(
+                f"Too many generated keys ({self._keys_skipped + len(self._generated)}), "
+                f"array truncated to {len(self._generated)}."
+            )
+        out = self._stats.result()
+        if self._generated:
+            out["generated_keys"] = self._generated
+        return out
+
+
+def writer_for(env: Any, table: Table, durability: str | None, stats: Stats, use_hook: bool = True) -> Any:
+    """What collects and commits writes to this table; system tables bring their own."""
+    make = getattr(table.source, "writer", None)
+    if make is not None:
+        return make(env, stats)
+    return RowWriter(env, table, durability, stats, use_hook)
+
+
+_CHANGE_OPTARGS = {"non_atomic": as_bool, **WRITE_OPTARGS}
+
+
+def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
+    """update, replace and delete: one machine, three rules for what becomes of a row."""
+    has_function = args == "2"
+
+    @special(id, name, args, optargs=_CHANGE_OPTARGS, determinism=NEVER)
+    def compile(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+        spec = TERMS[id]
+        arguments, raw_optargs = compiler.split(raw, path)
+        nodes = [
+            compiler.child(argument, (*path, at), id, at == 0, literal_ok=at == 1)
+            for at, argument in enumerate(arguments)
+        ]
+        if not spec.takes_count(len(nodes)):
+            raise ReqlCompileError(f"Expected {spec.arity()} but found {len(nodes)}.", path)
+        optargs = compiler.compile_optargs(spec, raw_optargs, path)
+
+        def run(env: Any) -> Any:
+            given = _evaluate_optargs(env, spec, optargs)
+            rule: Any = None
+            determinism = 0
+            if has_function:
+                if not given.get("non_atomic", False) and nodes[1].determinism & ~CONSTANT_NOW:
+                    raise ReqlQueryLogicError(
+                        "Could not prove argument deterministic.  Maybe you want to use the non_atomic flag?", path
+                    )
+                function = located(as_func_or_constant, env, nodes[1].run(env), nodes[1].path)
+                rule, determinism = make_rule(function), function.determinism
+            else:
+                rule = make_rule(None)
+            target = nodes[0].run(env)
+            try:
+                grouped = None if target.__class__ in PLAIN else grouped_value(env, target)
+                if grouped is not None:
+                    return over_groups(env, grouped, lambda held: _change(env, held, rule, determinism, given))
+                return _change(env, target, rule, determinism, given)
+            except ReqlError as error:
+                if error.path is None:
+                    error.path = nodes[error.at].path if isinstance(error.at, int) else path
+                raise
+
+        return Node(run, id, path, raw, NEVER, arguments=nodes, optargs=optargs)
+
+
+def _evaluate_optargs(env: Any, spec: TermSpec, optargs: dict[str, Node]) -> dict[str, Any]:
+    out = {}
+    for name, node in optargs.items():
+        value = node.run(env)
+        kind = spec.optargs[name]
+        out[name] = value if kind is None else located(kind, env, value, node.path)
+    return out
+
+
+def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[str, Any]) -> dict[str, Any]:
+    stats = Stats(return_changes_of(optargs), env.array_limit)
+    durability = durability_of(optargs)
+    use_hook = not optargs.get("ignore_write_hook", False)
+    if target.__class__ is SingleSelection:
+        writer = writer_for(env, target.table, durability, stats, use_hook)
+        _change_rows(writer, [(primary_key_bytes(target.key), target.datum())], rule, determinism, stats)
+        return stats.result()
+    try:
+        selection = as_selection(env, target)
+    except ReqlError as error:
+        error.at = 0
+        raise
+    writer = writer_for(env, selection.table, durability, stats, use_hook)
+    primary_key = selection.table.source.primary_key
+    for rows in selection.stream.chunks(env):
+        _change_rows(writer, [(primary_key_bytes(row[primary_key]), row) for row in rows], rule, determinism, stats)
+    return stats.result()
+
+
+def _change_rows(writer: Any, rows: list[tuple[bytes, Any]], rule: Any, determinism: int, stats: Stats) -> None:
+    """Decides on rows and commits. What is not deterministic is worked out beforehand, from the rows as read."""
+    if determinism & ~CONSTANT_NOW:
+        decided = []
+        for key, row in rows:
+            try:
+                decided.append((key, rule(row)))
+            except ReqlRuntimeError as error:
+                stats.add_error(error.message)
+        for key, new in decided:
+            writer.write(key, lambda old, new=new: new)
+            if writer.is_full:
+                writer.flush()
+    else:
+        for key, _ in rows:
+            writer.write(key, rule)
+            if writer.is_full:
+                writer.flush()
+    writer.flush()
+
+
+def _replace_rule(function: Func) -> Any:
+    return function.datum
+
+
+def _update_rule(function: Func) -> Any:
+    def update(old: Any) -> Any:
+        if old is None:
+            return None
+        change = function.datum(old)
+        if change is None:
+            return old
+        return d.merge(old, change)
+
+    return update
+
+
+def _delete_rule(function: None) -> Any:
+    return lambda old: None
+
+
+_change_term(Term.REPLACE, "replace", "2", _replace_rule)
+_change_term(Term.UPDATE, "update", "2", _update_rule)
+_change_term(Term.DELETE, "delete", "1", _delete_rule)
+
+FOR_EACH_FAILED = "FOR_EACH expects one or more basic write queries."
+
+
+@term(Term.FOR_EACH, "foreach", "2", takes=(as_stream, as_func_or_constant), determinism=NEVER)
+def for_each(env: Any, rows: Any, function: Func) -> dict[str, Any]:
+    """Runs a write for each row and adds up the results."""
+    total: dict[str, Any] = {}
+    warnings: list[str] = []
+    for row in rows.rows(env):
+        value = function.call(row)
+        try:
+            result = as_datum(env, value)
+            for part in result if result.__class__ is list else [result]:
+                total = merge_stats(total, part, env.array_limit, warnings)
+        except ReqlError as error:
+            raise type(error)(f"{FOR_EACH_FAILED}  {error.message}", function.path) from error
+    if warnings:
+        total["warnings"] = [*total.get("warnings", []), *dict.fromkeys(warnings)]
+    return total
+
+
+def merge_stats(left: dict[str, Any], right: Any, limit: int, warnings: list[str]) -> dict[str, Any]:
+    """Adds two results of writes (datum_t's stats_merge)."""
+    d.expect(right, "OBJECT")
+    out = dict(left)
+    for name, value in right.items():
+        if name not in out:
+            out[name] = value
+            continue
+        mine = out[name]
+        if d.is_number(mine) and d.is_number(value):
+            out[name] = d.number(mine + value)
+        elif mine.__class__ is list and value.__class__ is list:
+            joined = mine + value
+            if len(joined) > limit:
+                warnings.append(f"Too many changes, array truncated to {limit}.")
+            out[name] = joined[:limit]
+        elif not (mine.__class__ is str and value.__class__ is str):
+            raise ReqlQueryLogicError(
+                f"Cannot merge statistics `{d.trunc_print(mine)}` (type {d.type_name(mine)}) and "
+                f"`{d.trunc_print(value)}` (type {d.type_name(value)})."
+            )
+    return out
+
+
+@term(Term.SYNC, "sync", "1", takes=(as_table,), determinism=NEVER)
+def sync(env: Any, table: Table) -> dict[str, int]:
+    """Returns when all acknowledged writes to the table are on disk."""
+    stored = getattr(table.source, "table", None)
+    if stored is not None:
+        env.data.sync(stored.table_id)
+    return {"synced": 1}
