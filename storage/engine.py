@@ -55,10 +55,13 @@ class Reader(Protocol):
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in the order of the keys; None where there is none."""
 
-    def scan_chunk(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], list[bytes]]:
+    def scan_chunk(
+        self, low: bytes, high: bytes, limit: int, reverse: bool = False, skip: int = 0
+    ) -> tuple[list[bytes], list[bytes]]:
         """At most `limit` (keys, values) of [low, high), the lowest first, or the highest first in reverse.
 
-        To go on, the caller passes the last key + b"\\0" as `low`, or in reverse the last key as `high`.
+        Each key comes without its first `skip` bytes. To go on, the caller passes the last whole key + b"\\0" as
+        `low`, or in reverse the last whole key as `high`.
         Fewer than `limit` rows means that the range holds no more.
         """
 
@@ -120,11 +123,13 @@ class _MemoryReader:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self._table.get(key) for key in keys]
 
-    def scan_chunk(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], list[bytes]]:
+    def scan_chunk(
+        self, low: bytes, high: bytes, limit: int, reverse: bool = False, skip: int = 0
+    ) -> tuple[list[bytes], list[bytes]]:
         if low >= high:
             return [], []
         keys = list(islice(self._table.irange(low, high, (True, False), reverse), limit))
-        return keys, [self._table[key] for key in keys]
+        return [key[skip:] for key in keys], [self._table[key] for key in keys]
 
     def close(self) -> None:
         self._table = SortedDict()

@@ -130,10 +130,12 @@ def _open(folder: Path, settings: RocksSettings, access: AccessType | None = Non
         raise fault(error) from error
 
 
-def _walk(cursor: RdictIter, low: bytes, high: bytes, limit: int, reverse: bool) -> tuple[list[bytes], list[bytes]]:
-    """Up to `limit` (keys, values) of [low, high) by an iterator's single steps; raises Corrupt on a read error."""
-    keys: list[bytes] = []
-    values: list[bytes] = []
+Row = tuple[bytes, bytes]
+
+
+def _walk(cursor: RdictIter, low: bytes, high: bytes, limit: int, reverse: bool) -> list[Row]:
+    """Up to `limit` (key, value) of [low, high) by an iterator's single steps; raises Corrupt on a read error."""
+    rows: list[Row] = []
     valid, key_of, value_of = cursor.valid, cursor.key, cursor.value
     if reverse:
         step = cursor.prev
@@ -143,7 +145,7 @@ def _walk(cursor: RdictIter, low: bytes, high: bytes, limit: int, reverse: bool)
     else:
         step = cursor.next
         cursor.seek(low)
-    for _ in range(limit):
+    while len(rows) < limit:
         if not valid():
             try:
                 cursor.status()
@@ -153,10 +155,14 @@ def _walk(cursor: RdictIter, low: bytes, high: bytes, limit: int, reverse: bool)
         key = key_of()
         if key < low or key >= high:
             break
-        keys.append(key)
-        values.append(value_of())
+        rows.append((key, value_of()))
         step()
-    return keys, values
+    return rows
+
+
+def _columns(rows: list[Row], skip: int) -> tuple[list[bytes], list[bytes]]:
+    """The keys, without their first `skip` bytes, and the values. Two comprehensions are the fastest: 0.1 µs a row."""
+    return [key[skip:] for key, _ in rows], [value for _, value in rows]
 
 
 class RocksReader:
@@ -193,8 +199,10 @@ class RocksReader:
             raise fault(error) from error
         return found
 
-    def scan_chunk(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], list[bytes]]:
-        """As Reader.scan_chunk: 4 µs to begin, then 0.5 µs a row.
+    def scan_chunk(
+        self, low: bytes, high: bytes, limit: int, reverse: bool = False, skip: int = 0
+    ) -> tuple[list[bytes], list[bytes]]:
+        """As Reader.scan_chunk: 4-6 µs to begin, then 0.5-0.6 µs a row (in reverse 0.7-0.8).
 
         The first rows come by single steps, so that a short range (an index lookup) costs one iterator; a
         longer one goes on with `items`, which makes its tuples in C, and looks at the end for a hidden error.
@@ -202,39 +210,33 @@ class RocksReader:
         if low >= high or limit <= 0:
             return [], []
         options = ReadOptions()
-        options.set_iterate_upper_bound(high)  # `high` and `options` stay alive in this frame: see the module's rule
-        keys, values = _walk(self._db.iter(options), low, high, min(limit, PEEK_ROWS), reverse)
-        if len(keys) < PEEK_ROWS:
-            return keys, values
-        while len(keys) < limit:
-            missing = limit - len(keys)
-            start = keys[-1] if reverse else keys[-1] + b"\0"
-            rows = list(islice(self._db.items(reverse, start, options), missing + 1 if reverse else missing))
-            if reverse and rows and rows[0][0] == start:
-                del rows[0]
-            keys += [row[0] for row in rows[:missing]]
-            values += [row[1] for row in rows[:missing]]
-            if len(rows) < missing and not self._goes_on(keys, values, low, high, reverse):
-                break
-        if reverse and keys[-1] < low:
-            kept = bisect_left(keys, True, key=lambda key: key < low)
-            del keys[kept:], values[kept:]
-        return keys, values
+        options.set_iterate_upper_bound(high)  # `high` stays alive in this frame: see the module's rule
+        rows = _walk(self._db.iter(options), low, high, min(limit, PEEK_ROWS), reverse)
+        is_open_end = len(rows) == PEEK_ROWS
+        while is_open_end and len(rows) < limit:
+            missing = limit - len(rows)
+            more = self._more(rows[-1][0], missing, reverse, options)
+            rows += more
+            if len(more) < missing:
+                last = rows[-1][0]
+                beyond = _walk(
+                    self._db.iter(options), low if reverse else last + b"\0", last if reverse else high, 1, reverse
+                )
+                rows += beyond
+                is_open_end = bool(beyond)
+        if reverse and rows and rows[-1][0] < low:
+            del rows[bisect_left(rows, True, key=lambda row: row[0] < low) :]
+        return _columns(rows, skip)
 
-    def _goes_on(self, keys: list[bytes], values: list[bytes], low: bytes, high: bytes, reverse: bool) -> bool:
-        """Whether there is a row beyond the last one, which is then added; raises Corrupt if it cannot be read."""
-        if reverse:
-            high = keys[-1]
-        else:
-            low = keys[-1] + b"\0"
-        if low >= high:
-            return False
-        options = ReadOptions()
-        options.set_iterate_upper_bound(high)
-        more_keys, more_values = _walk(self._db.iter(options), low, high, 1, reverse)
-        keys += more_keys
-        values += more_values
-        return bool(more_keys)
+    def _more(self, last: bytes, limit: int, reverse: bool, options: ReadOptions) -> list[Row]:
+        """Up to `limit` rows beyond the key `last`; what lies below the range comes too, in reverse."""
+        if not reverse:
+            return list(islice(self._db.items(False, last + b"\0", options), limit))
+        rows = self._db.items(True, last, options)
+        first = next(rows, None)
+        if first is None:
+            return []
+        return [*([first] if first[0] != last else ()), *islice(rows, limit - (first[0] != last))]
 
     def close(self) -> None:
         self._get = _closed
@@ -271,8 +273,10 @@ class RocksView:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def scan_chunk(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], list[bytes]]:
-        return _walk(self._open_cursor(), low, high, limit, reverse)
+    def scan_chunk(
+        self, low: bytes, high: bytes, limit: int, reverse: bool = False, skip: int = 0
+    ) -> tuple[list[bytes], list[bytes]]:
+        return _columns(_walk(self._open_cursor(), low, high, limit, reverse), skip) if low < high else ([], [])
 
     def close(self) -> None:
         self._cursor = None

@@ -68,9 +68,7 @@ class Store(ABC):
         To go on, pass the last key + b"\\0" as `low`, or in reverse the last key as `high`. Fewer than
         `limit` rows means that there are no more.
         """
-        prefix = _PREFIXES[table_id]
-        keys, rows = self._chunk(prefix, low, high, limit, reverse)
-        return [key[PREFIX_BYTES:] for key in keys], rows
+        return self._chunk(_PREFIXES[table_id], low, high, limit, reverse)
 
     def scan(
         self, table_id: int, low: bytes | None = None, high: bytes | None = None, reverse: bool = False
@@ -83,8 +81,7 @@ class Store(ABC):
         self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
     ) -> tuple[list[bytes], list[bytes]]:
         """At most `limit` (index keys with their suffix, primary keys); goes on as `scan_chunk` does."""
-        keys, primary_keys = self._chunk(sindex_prefix(index_id), low, high, limit, reverse)
-        return [key[PREFIX_BYTES:] for key in keys], primary_keys
+        return self._chunk(sindex_prefix(index_id), low, high, limit, reverse)
 
     def scan_index(
         self, index_id: int, low: bytes | None = None, high: bytes | None = None, reverse: bool = False
@@ -97,7 +94,11 @@ class Store(ABC):
         self, prefix: bytes, low: bytes | None, high: bytes | None, limit: int, reverse: bool
     ) -> tuple[list[bytes], list[bytes]]:
         return self._reader.scan_chunk(
-            prefix if low is None else prefix + low, after(prefix) if high is None else prefix + high, limit, reverse
+            prefix if low is None else prefix + low,
+            after(prefix) if high is None else prefix + high,
+            limit,
+            reverse,
+            PREFIX_BYTES,
         )
 
     def _scan(
