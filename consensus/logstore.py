@@ -54,7 +54,6 @@ class LogStore:
         files: Files | None = None,
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
-        on_failure: Callable[[RewindError], None] | None = None,
     ) -> None:
         opened = open_log(folder, files)
         chart = opened.chart
@@ -66,6 +65,7 @@ class LogStore:
             )
         self.folder = folder
         self.broken = opened.broken
+        self.on_failure: Callable[[RewindError], None] | None = None  # called on the writer's thread
         self.synced_index = chart.last_index
         self.snapshot_source: Callable[[], Snapshot] | None = None
         self._first_index = chart.first_index
@@ -73,13 +73,13 @@ class LogStore:
         self._terms = chart.terms
         self._conf_state = _conf_state_at(opened, applied_index)
         self._hard_state = _hard_state_of(chart.hard_state, applied_index)
-        self._written_state = self._hard_state
+        self._written_state: HardState | None = self._hard_state
         self._cache: list[Entry] = []  # the newest entries, up to the last one
         self._cache_first = self._last_index + 1
         self._cache_bytes = 0
         self._cache_limit = cache_bytes
         self._pending: deque[int] = deque()  # the last index after each append that is not synced yet
-        self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, on_failure=on_failure)
+        self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, on_failure=self._report)
         self._reader = self._writer.reader()
         self._writer.start()
 
@@ -172,7 +172,7 @@ class LogStore:
         if hard_state is not None:
             self._hard_state = hard_state
         state, written = self._hard_state, self._written_state
-        if state is not written and (entries or (state.raft_term, state.vote) != (written.raft_term, written.vote)):
+        if state is not written and (entries or written is None or not _same_promise(state, written)):
             records.append(Record(Kind.HARD_STATE, state.raft_term, state.commit, _VOTE.pack(state.vote)))
             self._written_state = state
         if not records:
@@ -193,7 +193,10 @@ class LogStore:
         self._writer.append([Record(Kind.CONF_STATE, 0, index, encode_conf_state(conf_state))])
 
     def restart_after(self, snapshot: Snapshot) -> None:
-        """Drops all entries: the log goes on after a snapshot that the state machine holds durably."""
+        """Drops all entries: the log goes on after a snapshot that the state machine holds durably.
+
+        The next `append` writes the hard state in any case: once that is synced, this is.
+        """
         self.save_conf_state(snapshot.index, snapshot.conf)
         self._writer.append([Record(Kind.RESTART, snapshot.raft_term, snapshot.index)])
         self._truncate_cache(self._cache_first - 1)
@@ -202,6 +205,7 @@ class LogStore:
         self._first_index = snapshot.index + 1
         self._last_index = self.synced_index = snapshot.index
         self._terms.restart(snapshot.index, snapshot.raft_term)
+        self._written_state = None
 
     def release_before(self, index: int) -> None:
         """Lets go of the segments whose entries are all before `index`; the first index moves at once."""
@@ -227,6 +231,10 @@ class LogStore:
         self._writer.close()
 
     # -- inside
+
+    def _report(self, error: RewindError) -> None:
+        if self.on_failure is not None:
+            self.on_failure(error)
 
     def _append_entries(self, entries: Sequence[Entry], records: list[Record]) -> None:
         first = entries[0].index
@@ -272,6 +280,11 @@ class LogStore:
         del self._cache[:keep]
         self._cache_first += keep
         self._cache_bytes = size
+
+
+def _same_promise(one: HardState, other: HardState) -> bool:
+    """Whether they differ in the commit index at most, which a restart finds out again."""
+    return one.raft_term == other.raft_term and one.vote == other.vote
 
 
 def _hard_state_of(record: Record | None, applied_index: int) -> HardState:
