@@ -1,15 +1,23 @@
-"""Arithmetic, comparison and logic (terms/arith.cc, pred.cc). Numbers leave in canonical form."""
+"""Arithmetic, bits, comparison and logic (terms/arith.cc, pred.cc). Numbers leave in canonical form.
+
+One rule: the results are those of doubles, also where Python computes with ints.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model import order
+from model import pseudo_time as times
 from proxy.reql.ids import Term
-from proxy.reql.registry import term
-from proxy.reql.values import as_bool, as_datum
+from proxy.reql.registry import fail, term
+from proxy.reql.values import as_bool, as_datum, as_integer, as_number, check_array_size
+
+# ---- comparison and logic --------------------------------------------------------------------------------------
 
 
 @term(Term.NOT, "not", "1", takes=(as_bool,))
@@ -17,39 +25,189 @@ def not_(env: Any, value: bool) -> bool:
     return not value
 
 
-@term(Term.EQ, "eq", "2..*", takes=(as_datum,))
+@term(Term.EQ, "EQ", "2..*", takes=(as_datum,))
 def eq(env: Any, first: Any, *others: Any) -> bool:
     return all(order.equal(first, other) for other in others)
 
 
-@term(Term.NE, "ne", "2..*", takes=(as_datum,))
+@term(Term.NE, "NE", "2..*", takes=(as_datum,))
 def ne(env: Any, first: Any, *others: Any) -> bool:
     return not eq(env, first, *others)
 
 
-def _ordered(id: Term, name: str, holds: Any) -> None:
-    @term(id, name, "2..*", takes=(as_datum,))
+def _ordered(id: Term, holds: Callable[[int], bool]) -> None:
+    @term(id, id.name, "2..*", takes=(as_datum,))
     def compare(env: Any, *values: Any) -> bool:
         return all(holds(order.compare(left, right)) for left, right in pairwise(values))
 
 
-_ordered(Term.LT, "lt", lambda sign: sign < 0)
-_ordered(Term.LE, "le", lambda sign: sign <= 0)
-_ordered(Term.GT, "gt", lambda sign: sign > 0)
-_ordered(Term.GE, "ge", lambda sign: sign >= 0)
+_ordered(Term.LT, lambda sign: sign < 0)
+_ordered(Term.LE, lambda sign: sign <= 0)
+_ordered(Term.GT, lambda sign: sign > 0)
+_ordered(Term.GE, lambda sign: sign >= 0)
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------
+
+_NUMBERS: Final = frozenset((int, float))
 
 
-@term(Term.ADD, "add", "1..*", takes=(as_datum,))
-def add(env: Any, first: Any, *others: Any) -> Any:
-    """The sum of numbers; strings and arrays are joined."""
-    total = first
-    for other in others:
-        if total.__class__ in (int, float):
-            d.expect(other, "NUMBER")
-            total = d.number(total + other)
-        else:
-            if total.__class__ not in (str, list):
-                d.expect(total, "NUMBER")
-            d.expect(other, d.type_name(total))
-            total = total + other
-    return total
+def _expect_numbers(left: Any, right: Any) -> None:
+    d.expect(left, "NUMBER")
+    d.expect(right, "NUMBER")
+
+
+def _add(env: Any, left: Any, right: Any) -> Any:
+    if left.__class__ in _NUMBERS and right.__class__ in _NUMBERS:
+        return d.number(left + right)
+    if d.is_ptype(left, d.TIME) or d.is_ptype(right, d.TIME):
+        time, seconds = (left, right) if d.is_ptype(left, d.TIME) else (right, left)
+        d.expect(seconds, "NUMBER")
+        return times.add_seconds(time, seconds)
+    if left.__class__ is str:
+        d.expect(right, "STRING")
+        return left + right
+    if left.__class__ is list:
+        d.expect(right, "ARRAY")
+        check_array_size(env, len(left) + len(right))
+        return left + right
+    _expect_numbers(left, right)
+    raise AssertionError("numbers were added above")
+
+
+def _sub(env: Any, left: Any, right: Any) -> Any:
+    if d.is_ptype(left, d.TIME):
+        if d.is_ptype(right, d.TIME):
+            return times.difference(left, right)
+        d.expect(right, "NUMBER")
+        return times.add_seconds(left, -right)
+    _expect_numbers(left, right)
+    return d.number(left - right)
+
+
+def _mul(env: Any, left: Any, right: Any) -> Any:
+    if left.__class__ is list or right.__class__ is list:
+        array, count = (left, right) if left.__class__ is list else (right, left)
+        d.expect(count, "NUMBER")
+        copies = d.to_int(count)
+        if copies < 0:
+            fail("Cannot multiply an ARRAY by a negative number.")
+        check_array_size(env, copies * len(array))
+        return array * copies
+    _expect_numbers(left, right)
+    product = left * right
+    if product == 0:
+        return d.number(float(left) * float(right))  # 0 * -1 is -0.0
+    return d.number(product)
+
+
+def _div(env: Any, left: Any, right: Any) -> Any:
+    _expect_numbers(left, right)
+    if right == 0:
+        fail("Cannot divide by zero.")
+    try:
+        return d.number(left / right)
+    except OverflowError:
+        return d.number(math.copysign(math.inf, left) * math.copysign(1.0, right))
+
+
+def _arithmetic(id: Term, apply: Callable[[Any, Any, Any], Any]) -> None:
+    @term(id, id.name, "1..*", takes=(as_datum,))
+    def arithmetic(env: Any, total: Any, *others: Any) -> Any:
+        for other in others:
+            total = apply(env, total, other)
+        return total
+
+
+_arithmetic(Term.ADD, _add)
+_arithmetic(Term.SUB, _sub)
+_arithmetic(Term.MUL, _mul)
+_arithmetic(Term.DIV, _div)
+
+
+@term(Term.MOD, "mod", "2", takes=(as_integer, as_integer))
+def mod(env: Any, left: int, right: int) -> int:
+    """The remainder with the sign of the dividend, as in C."""
+    if right == 0:
+        fail("Cannot take a number modulo 0.")
+    rest = abs(left) % abs(right)
+    return -rest if left < 0 else rest
+
+
+# ---- rounding --------------------------------------------------------------------------------------------------
+
+
+def _with_sign_of(result: int, value: float) -> int | float:
+    """The whole number, where zero keeps the sign of what was rounded."""
+    return d.number(math.copysign(0.0, value) if result == 0 else float(result))
+
+
+@term(Term.FLOOR, "floor", "1", takes=(as_number,))
+def floor(env: Any, value: int | float) -> int | float:
+    return value if value.__class__ is int else _with_sign_of(math.floor(value), value)
+
+
+@term(Term.CEIL, "ceil", "1", takes=(as_number,))
+def ceil(env: Any, value: int | float) -> int | float:
+    return value if value.__class__ is int else _with_sign_of(math.ceil(value), value)
+
+
+@term(Term.ROUND, "round", "1", takes=(as_number,))
+def round_(env: Any, value: int | float) -> int | float:
+    """To the nearest whole number; halves go away from zero."""
+    if value.__class__ is int:
+        return value
+    below = math.floor(value)
+    rest = value - below
+    return _with_sign_of(below + 1 if rest > 0.5 or (rest == 0.5 and value > 0) else below, value)
+
+
+# ---- bits ------------------------------------------------------------------------------------------------------
+
+
+def _checked_bits(value: int) -> int:
+    """A whole number whose bits may be used; 2**53 itself, as whose double 2**53 + 1 comes, may not."""
+    if value >= d.MAX_INT:
+        fail(f"Integer too large: {value}")
+    return value
+
+
+def _bitwise(id: Term, apply: Callable[[int, int], int]) -> None:
+    @term(id, id.name, "1..*", takes=(as_integer,))
+    def bitwise(env: Any, *values: int) -> int | float:
+        total = _checked_bits(values[0])
+        for value in values[1:]:
+            total = apply(total, _checked_bits(value))
+        return d.number(total)
+
+
+_bitwise(Term.BIT_AND, lambda left, right: left & right)
+_bitwise(Term.BIT_OR, lambda left, right: left | right)
+_bitwise(Term.BIT_XOR, lambda left, right: left ^ right)
+
+
+@term(Term.BIT_NOT, "BIT_NOT", "1", takes=(as_integer,))
+def bit_not(env: Any, value: int) -> int | float:
+    return d.number(~_checked_bits(value))
+
+
+@term(Term.BIT_SAL, "BIT_SAL", "2", takes=(as_integer, as_integer))
+def bit_sal(env: Any, value: int, places: int) -> int | float:
+    """Shifts left; the result may go beyond 2**53 as a double."""
+    _check_shift(value, places)
+    try:
+        return d.number(math.ldexp(value, places))
+    except OverflowError:
+        return d.number(math.inf if value > 0 or places >= 4096 else -math.inf)
+
+
+@term(Term.BIT_SAR, "BIT_SAR", "2", takes=(as_integer, as_integer))
+def bit_sar(env: Any, value: int, places: int) -> int:
+    """Shifts right, keeping the sign."""
+    _check_shift(value, places)
+    return value >> min(places, 64)
+
+
+def _check_shift(value: int, places: int) -> None:
+    _checked_bits(value)
+    if places < 0:
+        fail("Cannot bit-shift by a negative value")
