@@ -53,11 +53,11 @@ class Head:
                 self._rows[name] = (log_index, effect[3] if kind == PUT_ROW else None)
                 names.append(name)
                 continue
-            self._catalog_effects.append((log_index, effect))
             if kind == Kind.DROP_TABLE:
                 dropped.append(effect[1])
             elif kind == Kind.DROP_DATABASE:
                 dropped += [table.table_id for table in self._tables_of(effect[1])]
+            self._catalog_effects.append((log_index, effect))
         for table_id in dropped:
             self._dropped[table_id] = log_index
             for name in [name for name in self._rows if name[0] == table_id]:

@@ -1,0 +1,152 @@
+"""Secondary indexes: entries follow rows at every moment, also while the index is being constructed."""
+
+from __future__ import annotations
+
+import pytest
+
+from model.effect import Kind
+from storage.engine import Engine
+from storage.machine import Machine
+from storage.sindex import TAGS, entry_keys
+from tests.storage.storage_ledger import Ledger, delete, index_keys, new_index, put
+
+
+class Clock:
+    """A clock that goes on by a second whenever it is read."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def entries(ledger: Ledger, index_id: int = 2) -> list[tuple[bytes, bytes]]:
+    return list(ledger.machine.store.scan_index(index_id))
+
+
+def expected(ledger: Ledger, index_id: int = 2) -> list[tuple[bytes, bytes]]:
+    """The entries worked out from the rows."""
+    store = ledger.machine.store
+    table = store.catalog.tables[1]
+    index = next(index for index in table.indexes.values() if index.index_id == index_id)
+    keys_of = index_keys(table, index)
+    return sorted((entry[5:], key) for key, row in store.scan(1) for entry in entry_keys(b"i0000", keys_of(row), key))
+
+
+def test_entries_follow_rows(ledger: Ledger) -> None:
+    ledger.add(new_index(1, 2, "n"))
+    ledger.build()
+    ledger.add(put(1, b"a", id="a", n=5), put(1, b"b", id="b"), put(1, b"c", id="c", n=1))
+    assert entries(ledger) == [(b"N00000001\0\0\0c", b"c"), (b"N00000005\0\0\0a", b"a")]
+    ledger.add(put(1, b"a", id="a", n=0), put(1, b"b", id="b", n=9), delete(1, b"c"))
+    assert entries(ledger) == [(b"N00000000\0\0\0a", b"a"), (b"N00000009\0\0\0b", b"b")]
+    low, high = b"N00000005", b"N00000010"
+    assert ledger.machine.store.scan_index_chunk(2, low, high, 10) == ([b"N00000009\0\0\0b"], [b"b"])
+    assert list(ledger.machine.store.scan_index(2, reverse=True)) == entries(ledger)[::-1]
+
+
+def test_a_multi_index_holds_a_row_once_for_each_equal_key(ledger: Ledger) -> None:
+    ledger.add(new_index(1, 2, "n", multi=True))
+    ledger.build()
+    ledger.add(put(1, b"a", id="a", n=[3, 3, 1, 3]))
+    assert [key for key, _ in entries(ledger)] == [
+        b"N00000001\0\0\0a",
+        b"N00000003\0\0\0a",
+        b"N00000003\0\0\1a",
+        b"N00000003\0\0\2a",
+    ]
+    ledger.add(put(1, b"a", id="a", n=[3]))
+    assert [key for key, _ in entries(ledger)] == [b"N00000003\0\0\0a"]
+
+
+def test_equal_keys_beyond_the_tags_are_not_told_apart() -> None:
+    assert len(entry_keys(b"i0000", [b"k"] * (TAGS + 5), b"pk")) == TAGS
+
+
+def test_construction_goes_in_slices_while_rows_change(engine: Engine) -> None:
+    clock = Clock()
+    machine = Machine(engine, index_keys, clock)
+    ledger = Ledger(machine)
+    ledger.add((Kind.CREATE_DATABASE, "db-1", "test"), (Kind.CREATE_TABLE, 1, "u", "db-1", "t", "id", {}))
+    ledger.add(*(put(1, b"%04d" % n, id=n, n=n % 10) for n in range(0, 200, 2)))
+    ready: list[int] = []
+    machine.on_index_ready = ready.append
+    ledger.add(new_index(1, 2, "n"))
+    store = machine.store
+    progress = [store.index_progress(2)]
+    number = 0
+    while machine.build_step(10.0):
+        assert not store.index_ready(2) and machine.indexes_waiting == [2]
+        progress.append(store.index_progress(2))
+        number += 1
+        ledger.add(
+            put(1, b"%04d" % number, id=number, n=77),  # before the cursor
+            put(1, b"%04d" % (200 - number), id=-number, n=78),  # after it
+            delete(1, b"%04d" % (number * 2)),
+            delete(1, b"%04d" % (200 - 4 * number)),
+        )
+    assert len(progress) > 5 and progress == sorted(progress) and progress[0] == 0.0
+    assert ready == [2] and store.index_ready(2) and store.index_progress(2) == 1.0
+    assert entries(ledger) == expected(ledger)
+
+
+def test_construction_begins_again_after_a_restart(engine: Engine) -> None:
+    ledger = Ledger(Machine(engine, index_keys, Clock()))
+    ledger.add((Kind.CREATE_DATABASE, "db-1", "test"), (Kind.CREATE_TABLE, 1, "u", "db-1", "t", "id", {}))
+    ledger.add(*(put(1, b"%04d" % n, id=n, n=n % 10) for n in range(50)), new_index(1, 2, "n"))
+    assert ledger.machine.build_step(10.0)
+    assert entries(ledger)
+    ledger.machine = Machine(engine, index_keys)
+    assert not ledger.machine.store.index_ready(2)
+    ledger.add(delete(1, b"0000"))
+    ledger.build()
+    assert entries(ledger) == expected(ledger)
+    assert Machine(engine, index_keys).store.index_ready(2)
+
+
+def test_dropping_while_constructing(engine: Engine) -> None:
+    ledger = Ledger(Machine(engine, index_keys, Clock()))
+    ledger.add((Kind.CREATE_DATABASE, "db-1", "test"), (Kind.CREATE_TABLE, 1, "u", "db-1", "t", "id", {}))
+    ledger.add(*(put(1, b"%04d" % n, id=n, n=n % 10) for n in range(50)), new_index(1, 2, "n"), new_index(1, 3, "id"))
+    assert ledger.machine.build_step(10.0)
+    ledger.add((Kind.DROP_INDEX, 1, 2))
+    assert entries(ledger) == [] and ledger.machine.indexes_waiting == [3]
+    assert ledger.machine.build_step(10.0)
+    ledger.add((Kind.DROP_TABLE, 1))
+    assert not ledger.machine.build_step()
+    assert entries(ledger, 3) == []
+
+
+def test_without_a_port_indexes_wait(engine: Engine) -> None:
+    """As when a restore loads rows first: nothing is built, and a ready index is not left wrong."""
+    ledger = Ledger(Machine(engine, index_keys))
+    ledger.add((Kind.CREATE_DATABASE, "db-1", "test"), (Kind.CREATE_TABLE, 1, "u", "db-1", "t", "id", {}))
+    ledger.add(put(1, b"a", id=1, n=1), new_index(1, 2, "n"))
+    ledger.build()
+    ledger.machine = Machine(engine)
+    assert ledger.machine.store.index_ready(2)
+    ledger.add(put(1, b"a", id=1, n=2), put(1, b"b", id=2, n=2))
+    assert not ledger.machine.store.index_ready(2)
+    assert not ledger.machine.build_step()
+    ledger.machine = Machine(engine, index_keys)
+    assert ledger.machine.indexes_waiting == [2]
+    ledger.build()
+    assert entries(ledger) == expected(ledger) and len(entries(ledger)) == 2
+
+
+def test_renaming_leaves_entries_alone(ledger: Ledger) -> None:
+    ledger.add(put(1, b"a", id=1, n=1), new_index(1, 2, "n"))
+    ledger.build()
+    before = entries(ledger)
+    ledger.add((Kind.RENAME_INDEX, 1, 2, "other"))
+    assert entries(ledger) == before and ledger.machine.store.index_ready(2)
+    assert ledger.machine.store.index_progress(99) == 0.0
+
+
+@pytest.mark.parametrize("rows", [0, 256, 512])
+def test_tables_that_fill_slices_exactly(ledger: Ledger, rows: int) -> None:
+    ledger.add(*(put(1, b"%04d" % n, id=n, n=n) for n in range(rows)))
+    ledger.add(new_index(1, 2, "n"))
+    ledger.build()
+    assert len(entries(ledger)) == rows and ledger.machine.store.index_ready(2)
