@@ -1,0 +1,1 @@
+"""Copies and time travel: RethinkDB's archives, base images, the shipped log, restores."""
