@@ -108,8 +108,8 @@ def decode_index_function(blob: bytes) -> FunctionBlob:
         multi = reader.byte(0, 1, "multi") == 1
         geo = version > _CLUSTER_1_14 and reader.byte(0, 1, "geo") == 1
         _expect_end(reader)
-    except _Obsolete as error:
-        raise UnfitArchive(error.message) from None
+    except ObsoleteFunction:
+        raise
     except UnfitArchive as error:
         raise UnfitArchive(
             f"Binary blob passed to index create could not be interpreted as a reql_index_function ({error.message})."
@@ -139,8 +139,8 @@ def encode_write_hook(function: FunctionBlob) -> bytes:
     return WRITE_HOOK_PREFIX + _function_bytes(function)
 
 
-class _Obsolete(UnfitArchive):
-    """The blob is fine, but of a RethinkDB too old; the message stands alone."""
+class ObsoleteFunction(UnfitArchive):
+    """The blob is fine, but of a RethinkDB too old; the message says what to do."""
 
 
 def _reader(blob: bytes, prefix: bytes) -> SerialReader:
@@ -157,7 +157,7 @@ def _expect_end(reader: SerialReader) -> None:
 def _cluster_version(reader: SerialReader) -> int:
     version = reader.take(1)[0]
     if version < _CLUSTER_1_14:
-        raise _Obsolete(
+        raise ObsoleteFunction(
             "Attempted to import a RethinkDB 1.13 secondary index, which is no longer supported.  This secondary "
             "index may be updated by importing into RethinkDB 2.0."
         )
@@ -169,7 +169,7 @@ def _cluster_version(reader: SerialReader) -> int:
 def _reql_version(reader: SerialReader) -> None:
     version = reader.byte(0, _REQL_2_4, "The ReQL version")
     if version < _REQL_1_16:
-        raise _Obsolete(
+        raise ObsoleteFunction(
             "Attempted to import a secondary index from before RethinkDB 1.16, which is no longer supported.  This "
             "secondary index may be updated by importing into RethinkDB 2.1."
         )
@@ -179,7 +179,7 @@ def _read_function(reader: SerialReader, version: int) -> dict[str, Any]:
     """The fields of a FunctionBlob that hold the function itself."""
     if version < _CLUSTER_2_2:
         # The term tree is a protobuf there. Its readers were RethinkDB 2.1 to 2.4, which write the new form.
-        raise _Obsolete(
+        raise ObsoleteFunction(
             f"The function was written by RethinkDB {_RELEASES[version]}, in a form used until 2.1. Restore the "
             "archive into RethinkDB 2.4 and dump it there, or create the index anew."
         )

@@ -12,8 +12,6 @@ are the caller's: `names` maps them to the names of the protocol.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,11 +19,11 @@ from typing import Any
 
 from model.function_blob import FunctionBlob
 from model.pretty_layout import COMMA, DOT, NEWLINE, SPACE, Doc, Nest, joined, lay_out
+from model.pseudo_binary import binary_bytes, encode_base64
 
 _WIDTH = 80
 _DEPTH_MAX = 15
 _DATUM_DEPTH_MAX = 100
-_BASE64_LINE = 76
 _WORD = 1 << 64
 
 
@@ -309,7 +307,6 @@ def _number(value: int | float) -> str:
 
 def _binary(value: dict[str, Any]) -> str:
     try:
-        text = base64.b64encode(base64.b64decode(str(value.get("data", "")))).decode("ascii")
-    except binascii.Error:
+        return encode_base64(binary_bytes(value))
+    except (KeyError, ValueError):
         return ""
-    return "\r\n".join(text[start : start + _BASE64_LINE] for start in range(0, len(text), _BASE64_LINE))

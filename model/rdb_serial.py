@@ -19,13 +19,13 @@ against what is left before anything is taken, and nesting is bounded.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import struct
 from typing import Any
 
 from model.errors import UnfitArchive
+from model.pseudo_binary import binary_bytes, make_binary
 
 DATUM_DEPTH_MAX = 100
 _INTEGER_MAX = 2**53
@@ -120,7 +120,7 @@ class SerialReader:
         if kind == _STR:
             return self.text()
         if kind == _BINARY:
-            return {"$reql_type$": "BINARY", "data": base64.b64encode(self.string()).decode("ascii")}
+            return make_binary(self.string())
         return self._container(kind, depth)
 
     def _number(self, kind: int) -> int | float:
@@ -202,7 +202,7 @@ def _number_bytes(value: int | float) -> bytes:
 
 def _binary(value: dict[str, Any]) -> bytes:
     try:
-        return base64.b64decode(value["data"])
+        return binary_bytes(value)
     except (KeyError, TypeError, binascii.Error) as error:
         raise TypeError("not a binary pseudo-type") from error
 

@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import UnfitArchive
+from model.pseudo_binary import make_binary
 from model.rdb_serial import SerialReader, datum_bytes, varint_bytes
 
 numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-binaries = st.binary(max_size=100).map(
-    lambda data: {"$reql_type$": "BINARY", "data": __import__("base64").b64encode(data).decode()}
-)
+binaries = st.binary(max_size=100).map(make_binary)
 datums = st.recursive(
     st.none() | st.booleans() | numbers | st.text(max_size=20) | binaries,
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=6),
