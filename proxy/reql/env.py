@@ -49,6 +49,9 @@ class Data(Protocol):
     def sync(self, table_id: int) -> None:
         """Returns when all acknowledged writes are on disk."""
 
+    def view(self) -> Any:
+        """The data as they are at this moment, for reads alone; to be closed."""
+
 
 class TableSource(Protocol):
     """One table as terms see it: a stored table or a system table. Keys are data, rows JSON texts."""
@@ -113,8 +116,8 @@ class Env:
     """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""
 
     __slots__ = (
-        "_now", "array_limit", "data", "fibers", "global_optargs", "identifier_format", "optarg", "options", "params",
-        "permissions", "profile", "read_mode", "read_prepared", "slots", "user", "world",
+        "_now", "array_limit", "data", "feeds", "fibers", "options", "params", "profile", "read_mode", "read_prepared",
+        "slots", "user", "world",
     )  # fmt: skip
 
     def __init__(self, world: World, fibers: Fibers, user: str, slot_count: int) -> None:
@@ -128,9 +131,9 @@ class Env:
         self.read_mode = "single"
         self.read_prepared = False
         self.options: dict[str, Any] = {}
-        self.global_optargs: dict[str, Any] = {}
         self.profile: list[dict[str, Any]] | None = None
         self._now: float | None = None
+        self.feeds: list[Any] = []  # the changefeeds that this query opened
 
     def now_s(self) -> float:
         """The time at which the query began, in seconds since 1970; the same however often it is asked."""

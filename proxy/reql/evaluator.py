@@ -11,7 +11,7 @@ import orjson
 
 from model import datum as d
 from model.errors import ReqlClientError, ReqlCompileError, ReqlQueryLogicError
-from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext
+from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext, WaitTimeout
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.compiler import Compiler, Node
 from proxy.reql.env import Env, World
@@ -109,9 +109,6 @@ class StreamCursor:
 
     def _batch(self, max_rows: int, max_bytes: int, max_seconds: float) -> Answer:
         env, stream = self._env, self._stream
-        next_batch = getattr(stream, "next_batch", None)
-        if next_batch is not None:  # a changefeed decides itself when a batch is full
-            return next_batch(env, self, max_rows, max_bytes)  # type: ignore[no-any-return]
         items, self._left = self._left, []
         size = sum(map(len, items))
         started = None
@@ -133,6 +130,96 @@ class StreamCursor:
             self._left = items[max_rows:]
             items = items[:max_rows]
         return Answer(PARTIAL, items, stream.notes(), cursor=self)
+
+
+class FeedCursor:
+    """The responses of a query with changefeeds: the first comes at once, the others when there is news."""
+
+    __slots__ = ("_empty_after_s", "_env", "_left", "_limits", "_stream")
+
+    def __init__(self, env: Env, stream: Stream, returns_empty_batches: bool) -> None:
+        self._env = env
+        self._stream = stream
+        self._limits = BatchLimits(env)
+        self._left: list[bytes] = []
+        self._empty_after_s = self._limits.max_seconds if returns_empty_batches else None
+
+    def first_batch(self) -> Answer:
+        return self._collect(*self._limits.first()[:2])
+
+    def next_batch(self) -> Answer:
+        max_rows, max_bytes, _ = self._limits.later()
+        if self._left:
+            return self._collect(max_rows, max_bytes)
+        began_s = self._env.world.now_s()
+        while True:
+            if not self._wait(began_s):
+                return Answer(PARTIAL, [], self._notes(), cursor=self)
+            answer = self._collect(max_rows, max_bytes)
+            if answer.items or answer.kind is not PARTIAL:
+                return answer
+
+    def close(self) -> None:
+        self._stream.close()
+        for feed in self._env.feeds:
+            feed.close()
+
+    def _notes(self) -> list[int]:
+        notes: list[int] = self._env.feeds[0].notes()
+        return notes
+
+    def _collect(self, max_rows: int, max_bytes: int) -> Answer:
+        env = self._env
+        items, self._left = self._left, []
+        size = sum(map(len, items))
+        while len(items) < max_rows and size < max_bytes:
+            texts = self._stream.texts(env)
+            if texts is None:
+                self.close()
+                return Answer(SEQUENCE, items, self._notes())
+            items += texts
+            size += sum(map(len, texts))
+            env.fibers.breathe()
+            if not texts and not any(feed.is_ready for feed in env.feeds):
+                break
+        self._left = items[max_rows:]
+        now_s = env.world.now_s()
+        for feed in env.feeds:
+            feed.last_sent_s = now_s
+        return Answer(PARTIAL, items[:max_rows], self._notes(), cursor=self)
+
+    def _wait(self, began_s: float) -> bool:
+        """Waits until a feed has news and its squash time is over. False: give an empty batch instead."""
+        env = self._env
+        squash_s = max((feed.options.squash_s or 0.0 for feed in env.feeds), default=0.0)
+        if squash_s > 0:
+            rest_s = max(feed.last_sent_s for feed in env.feeds) + squash_s - env.world.now_s()
+            if rest_s > 0:
+                env.world.pause(env, rest_s)
+        if any(feed.is_ready for feed in env.feeds):
+            return True
+        timeout_s = None
+        if self._empty_after_s is not None:
+            timeout_s = self._empty_after_s - (env.world.now_s() - began_s)
+            if timeout_s <= 0:
+                return False
+        try:
+            env.fibers.wait_for(self._listen, timeout_s)
+        except WaitTimeout:
+            return False
+        finally:
+            for feed in env.feeds:
+                feed.feed.wake = None
+        for feed in env.feeds:
+            feed.look_again()
+        return True
+
+    def _listen(self, done: Any) -> None:
+        def wake() -> None:
+            done(None)
+
+        for feed in self._env.feeds:
+            feed.feed.wake = wake
 
 
 class ReqlEvaluator:
@@ -157,9 +244,9 @@ class ReqlEvaluator:
         env = Env(self._world, context.fibers, context.user, compiler.slot_count)
         self._apply_options(env, compiler.global_optargs)
         if env.profile is None:
-            return self.answer(env, root.run(env))
+            return self.answer(env, root.run(env), context.returns_empty_batches)
         started = self._world.now_s()
-        answer = self.answer(env, root.run(env))
+        answer = self.answer(env, root.run(env), context.returns_empty_batches)
         spent_ms = (self._world.now_s() - started) * 1000
         task = {"description": f"Evaluating {_name(root)}.", "duration(ms)": spent_ms, "sub_tasks": env.profile}
         answer.profile = orjson.dumps([task])
@@ -190,7 +277,7 @@ class ReqlEvaluator:
         if "view" in options:
             env.data = self._world.data_at(env, as_string(env, options["view"]))
 
-    def answer(self, env: Env, value: Any) -> Answer:
+    def answer(self, env: Env, value: Any, returns_empty_batches: bool = False) -> Answer:
         """The response for a term's value (query_cache_t::ref_t::run and serve)."""
         if value.__class__ in PLAIN or value is d.MINVAL or value is d.MAXVAL:
             return Answer(ATOM, [d.dumps(value)])
@@ -209,6 +296,8 @@ class ReqlEvaluator:
             return Answer(ATOM, [d.dumps(to_list(env, stream))])
         if stream.grouped:
             return self.answer(env, to_list(env, stream))
+        if env.feeds:
+            return FeedCursor(env, stream, returns_empty_batches).first_batch()
         return StreamCursor(env, stream).first_batch()
 
 
