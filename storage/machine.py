@@ -93,7 +93,7 @@ class Machine:
         self._staged = WriteSet()
         self._staged_bytes = 0
         self._touched: set[int] = set()  # tables whose count changed since the last seal
-        self._parts: list[tuple[WriteSet, int, dict[int, int]]] = []  # to write: changes, applied index, counts
+        self._parts: list[tuple[WriteSet, int, dict[int, int | None]]] = []  # to write: changes, applied index, counts
         self._events: list[Callable[[], None]] = []  # to tell once the parts are written
         self._worked_index = engine.applied_index
 
@@ -131,7 +131,7 @@ class Machine:
     def _work_out(self, log_index: int, payload: bytes) -> None:
         """Stages what one entry does, and seals parts of it when it is large."""
         batch = decode(payload)
-        rows = self._staged.rows
+        rows, ranges = self._staged.rows, self._staged.ranges
         parts, get, stored, tables = self._parts, self.engine.get, self._stored, self._tables
         changes: list[Change] = []
         for effect in batch.effects:
@@ -149,7 +149,7 @@ class Machine:
                 continue  # dropped by an entry before
             primary_key = effect[2]
             key = table.prefix + primary_key
-            old = rows[key] if key in rows else stored(key) if parts else get(key)
+            old = rows[key] if key in rows else stored(key) if parts or ranges else get(key)
             if old == new:
                 continue
             rows[key] = new
@@ -167,13 +167,13 @@ class Machine:
                 changes.append(Change(table_id, primary_key, old, new))
             if len(rows) >= PART_ROWS or self._staged_bytes >= PART_BYTES:
                 self._seal(log_index - 1)
-                rows = self._staged.rows
+                rows, ranges = self._staged.rows, self._staged.ranges
         if changes:
             self._events.append(lambda: self._tell_changes(log_index, batch.time_ms, changes))
 
     def _stored(self, key: bytes) -> bytes | None:
-        """A key's value in the sealed parts that wait, or in the engine."""
-        for part, _, _ in reversed(self._parts):
+        """A key's value where deleted ranges or sealed parts lie between what is staged and the engine."""
+        for part in (self._staged, *(part for part, _, _ in reversed(self._parts))):
             if key in part.rows:
                 return part.rows[key]
             if any(low <= key < high for low, high in part.ranges):
@@ -194,9 +194,9 @@ class Machine:
     def _seal(self, applied_index: int) -> None:
         """Ends the staged part; it will be written with this applied index and the counts as they are now."""
         part = self._staged
-        counts = {table_id: self._counts[table_id] for table_id in self._touched if table_id in self._counts}
+        counts = {table_id: self._counts.get(table_id) for table_id in self._touched}
         for table_id, count in counts.items():
-            part.put(count_key(table_id), count.to_bytes(8, "big"))
+            part.rows[count_key(table_id)] = None if count is None else count.to_bytes(8, "big")
         self._parts.append((part, applied_index, counts))
         self._staged = WriteSet()
         self._staged_bytes = 0
@@ -209,7 +209,11 @@ class Machine:
             while parts:
                 part, applied_index, counts = parts[0]
                 self.engine.write(part, applied_index)
-                self._visible_counts.update(counts)
+                for table_id, count in counts.items():
+                    if count is None:
+                        self._visible_counts.pop(table_id, None)
+                    else:
+                        self._visible_counts[table_id] = count
                 del parts[0]
         if self._events:
             events, self._events = self._events, []
@@ -268,13 +272,9 @@ class Machine:
         del self._tables[table_id]
         prefix = table_prefix(table_id)
         self._staged.delete_range(prefix, after(prefix))
-        self._staged.delete(count_key(table_id))
         self._staged.delete(documents.table_key(table_id))
         self._counts.pop(table_id, None)
-        self._events.append(lambda: self._hide_count(table_id))
-
-    def _hide_count(self, table_id: int) -> None:
-        self._visible_counts.pop(table_id, None)
+        self._touched.add(table_id)
 
     # --- secondary indexes
 

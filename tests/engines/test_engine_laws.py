@@ -1,0 +1,114 @@
+"""The disk engine does what the reference model does, under any mix of operations."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from storage.engine import MemoryEngine, View, WriteSet, scan
+from storage.rocks import RocksEngine, RocksReader, RocksSettings
+
+KEYS = st.binary(min_size=1, max_size=3).map(lambda tail: b"r" + tail)
+VALUES = st.one_of(st.none(), st.binary(max_size=40))
+LOWEST, HIGHEST = b"r", b"s"
+
+
+class Engines(RuleBasedStateMachine):
+    """One model and one database side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="engine-laws-"))
+        self.settings = RocksSettings(cache_bytes=1 << 20, memtable_bytes=64 << 10)
+        self.model = MemoryEngine()
+        self.disk = RocksEngine(self.folder / "db", self.settings)
+        self.views: list[tuple[View, View]] = []
+        self.copies = 0
+
+    @rule(rows=st.dictionaries(KEYS, VALUES, max_size=30), ranges=st.lists(st.tuples(KEYS, KEYS), max_size=2))
+    def write(self, rows: dict[bytes, bytes | None], ranges: list[tuple[bytes, bytes]]) -> None:
+        for engine in (self.model, self.disk):
+            changes = WriteSet()
+            for key, value in rows.items():
+                changes.rows[key] = value
+            for low, high in ranges:
+                if low < high:
+                    changes.delete_range(low, high)
+            engine.write(changes, self.model.applied_index + (engine is self.model))
+
+    @rule(count=st.integers(1, 300), size=st.integers(0, 300))
+    def write_many(self, count: int, size: int) -> None:
+        for engine in (self.model, self.disk):
+            changes = WriteSet()
+            for number in range(count):
+                changes.put(b"r%03d" % number, b"%d" % count * (size // 3))
+            engine.write(changes, self.model.applied_index + (engine is self.model))
+
+    @rule(keys=st.lists(KEYS, max_size=10))
+    def get(self, keys: list[bytes]) -> None:
+        assert self.disk.get_many(keys) == self.model.get_many(keys) == [self.disk.get(key) for key in keys]
+
+    @rule(low=KEYS, high=KEYS, limit=st.integers(0, 40), reverse=st.booleans(), skip=st.integers(0, 2))
+    def chunk(self, low: bytes, high: bytes, limit: int, reverse: bool, skip: int) -> None:
+        expected = self.model.scan_chunk(low, high, limit, reverse, skip)
+        assert self.disk.scan_chunk(low, high, limit, reverse, skip) == expected
+
+    @rule()
+    def flush(self) -> None:
+        assert self.disk.flush() == self.model.flush()
+
+    @rule()
+    def reopen(self) -> None:
+        self.close_views()
+        self.disk.close()
+        self.disk = RocksEngine(self.folder / "db", self.settings)
+
+    @rule()
+    @precondition(lambda self: len(self.views) < 3)
+    def take_view(self) -> None:
+        self.views.append((self.model.view(), self.disk.view()))
+
+    @rule()
+    @precondition(lambda self: self.copies < 3)
+    def checkpoint(self) -> None:
+        self.copies += 1
+        copy = self.folder / f"copy{self.copies}"
+        assert self.disk.checkpoint(copy) == self.model.applied_index
+        reader = RocksReader(copy, self.settings)
+        assert list(scan(reader, LOWEST, HIGHEST)) == list(scan(self.model, LOWEST, HIGHEST))
+        assert reader.applied_index == self.model.applied_index
+        reader.close()
+
+    @rule()
+    @precondition(lambda self: bool(self.views))
+    def close_a_view(self) -> None:
+        for view in self.views.pop(0):
+            view.close()
+
+    def close_views(self) -> None:
+        while self.views:
+            self.close_a_view()
+
+    @invariant()
+    def views_and_engines_agree(self) -> None:
+        assert self.disk.applied_index == self.model.applied_index
+        for one, other in [(self.model, self.disk), *self.views]:
+            assert list(scan(one, LOWEST, HIGHEST)) == list(scan(other, LOWEST, HIGHEST))
+        for one, other in self.views:
+            assert one.applied_index == other.applied_index
+            assert one.scan_chunk(b"r0", b"r1", 9, True) == other.scan_chunk(b"r0", b"r1", 9, True)
+            assert one.get(b"r001") == other.get(b"r001")
+
+    def teardown(self) -> None:
+        self.close_views()
+        self.disk.close()
+        shutil.rmtree(self.folder)
+
+
+TestEngines = Engines.TestCase
+TestEngines.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
