@@ -47,10 +47,14 @@ _PROTOBUF = "The PROTOBUF client protocol is no longer supported"
 class Verifier(Protocol):
     """What a password is checked against: SCRAM's two keys, never the password."""
 
-    salt: bytes
-    iterations: int
-    stored_key: bytes
-    server_key: bytes
+    @property
+    def salt(self) -> bytes: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def stored_key(self) -> bytes: ...
+    @property
+    def server_key(self) -> bytes: ...
 
 
 class Authenticator(Protocol):

@@ -3,7 +3,7 @@
 One rule: the lock is held as long as the process lives; the kernel gives it back even after `kill -9`.
 
     lock            held with flock; its text is the process id, for people
-    identity.json   format, ids of the server and of its cluster, when it was made
+    identity.json   format, ids of the server and of its cluster, when it was made, a secret; for the owner's eyes
     log/            the write-ahead log (wal)
     rows/           applied rows and indexes (storage)
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -25,12 +25,16 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this data folder is. `server_id` and `cluster_id` are UUIDs, `created` is ISO 8601 in UTC."""
+    """Who this data folder is. `server_id` and `cluster_id` are UUIDs, `created` is ISO 8601 in UTC.
+
+    `login_secret` (hex) is what strangers' made-up salts come from, so that they are the same at each login.
+    """
 
     format: int
     server_id: str
     cluster_id: str
     created: str
+    login_secret: str = field(repr=False)
 
 
 class DataFolder:
@@ -92,8 +96,10 @@ class DataFolder:
             )
 
     def _write_identity(self) -> None:
-        identity = Identity(FORMAT, str(uuid4()), str(uuid4()), datetime.now(UTC).isoformat(timespec="seconds"))
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        identity = Identity(FORMAT, str(uuid4()), str(uuid4()), created, os.urandom(32).hex())
         new = self.path / "identity.json.new"
+        new.touch(mode=0o600)
         with new.open("w", encoding="utf-8") as file:
             json.dump(asdict(identity), file, indent=2)
             file.flush()

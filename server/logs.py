@@ -66,8 +66,16 @@ def set_up(level: str, form: str, file: str, config_file: str) -> None:
     except OSError as error:
         raise BadSetting(f"logging.file: found {file!r}; allowed: a file that can be written ({error})") from error
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
-    for name, at_least in (("rewinddb", level.upper()), ("twisted", "WARNING")):
+    for name, at_least in (("rewinddb", level.upper()), ("twisted", "WARNING"), ("asyncio", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(at_least)
         logger.propagate = False
+
+
+def follow_twisted() -> None:
+    """Sends what Twisted logs, such as errors that nobody waited for, the way of all other lines."""
+    from twisted.logger import STDLibLogObserver, globalLogBeginner
+
+    observer: Any = STDLibLogObserver("twisted")
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)

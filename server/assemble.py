@@ -1,0 +1,286 @@
+"""Plugs all rooms of a server together: the only place that knows all of them.
+
+    drivers ─► listener ─► session ─► fibers ─► evaluator ─► replica ─► node ─► log
+                                                   ▲             │        │
+                                                   └── system ───┴─ store ◄─ machine ─► engine
+
+One rule: components get plain values and ports; nobody but this file sees the settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.ssl import CertificateOptions
+
+from conf.settings import Settings
+from consensus.core import Config, SoftState
+from consensus.flushing import FlushPolicy
+from consensus.logstore import LogStore
+from consensus.messages import ConfState
+from consensus.node import Node
+from model.effect import Effect, Kind, encode
+from model.errors import BadSetting, RewindError
+from proxy.auth import Credential, UserDirectory, make_credential, passwordless_admin
+from proxy.clients import Clients, Limits
+from proxy.fibers import FiberPool
+from proxy.listener import DriverListener
+from proxy.reql.evaluator import ReqlEvaluator
+from proxy.reql.index_functions import index_keys
+from server import VERSION
+from server.building import IndexBuilding
+from server.folder import DataFolder
+from server.replica import Replica
+from server.retention import KeptLog
+from server.system import Site, SystemTables
+from server.tls import certificate
+from server.world import ServerWorld
+from storage.head import Head
+from storage.machine import Machine
+from storage.rocks import RocksEngine, RocksSettings
+
+log = logging.getLogger("rewinddb.server")
+
+SPOKEN_VERSION = "2.4.4"  # of RethinkDB: what tools and drivers look at
+MEMBER_ID = 1
+UNAUTHENTICATED = 500  # connections that are still logging in, at most
+
+
+class Assembly:
+    """A whole server. Opening it recovers what is on disk; `start` begins to serve."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        reactor: Any,
+        loop: asyncio.AbstractEventLoop,
+        on_fatal: Callable[[Exception], None],
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._reactor = reactor
+        self._engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
+        self._machine = Machine(self._engine, index_keys)
+        self._store = LogStore(folder.log, self._machine.applied_index, segment_bytes=settings.log.segment_bytes)
+        self.recovered_from = self._machine.applied_index
+        self.recovered_to = self._store.last_index()
+        if not self._store.initial_state()[1].voters:
+            self._store.bootstrap(ConfState(voters=(MEMBER_ID,)))
+        self._node = self._make_node(loop, on_fatal)
+        self._head = Head(self._machine.store)
+        self._fibers = FiberPool(reactor)
+        self._replica = Replica(self._node, self._machine.store, self._head, self._fibers, _now_ms)
+        self._node.on_applied = self._head.settle
+        self._node.on_leadership = self._leadership_changed
+        self._building = IndexBuilding(self._machine, reactor)
+        self._machine.on_catalog = self._catalog_changed
+        self._system = SystemTables(_site(settings, folder))
+        world = ServerWorld(self._replica, self._system)
+        self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
+        self._clients = Clients(
+            ReqlEvaluator(world),
+            self._users,
+            self._fibers,
+            reactor,
+            folder.identity.server_id,
+            self._system.site.name,
+            _limits(settings),
+            SPOKEN_VERSION,
+        )
+        driver = settings.driver
+        tls = certificate(driver.tls.certificate_file, driver.tls.key_file, driver.tls.ca_file)
+        self._listener = self._listen_on(driver.address, driver.port, tls)
+
+    # -- life
+
+    def start(self) -> Deferred[None]:
+        """Takes part in the log, applies what is to be recovered, makes a new folder usable, then listens."""
+        return ensureDeferred(self._start())
+
+    async def _start(self) -> None:
+        self._node.start()
+        await self._caught_up()
+        if "admin" not in self._machine.catalog.documents("users"):
+            await self._propose(list(self._first_effects()))
+        self._building.wake()
+        driver = self._settings.driver
+        try:
+            await self._listener.start()
+        except OSError as error:
+            raise RewindError(
+                f"Cannot listen for drivers on {driver.address} port {driver.port}: {_reason(error)}.",
+                "Choose another driver.port or driver.address, or stop what uses this one.",
+            ) from error
+        self._system.site = replace(self._system.site, driver_port=self._listener.port)
+        self._warn_about_open_doors()
+
+    def announcements(self) -> Iterator[str]:
+        """What is printed once the server is ready; the driver port comes last."""
+        applied = self._node.applied_index
+        recovered = self.recovered_to - self.recovered_from
+        yield f"Recovered to log position {applied} ({recovered} entries applied from the log)"
+        yield f"Server ready, {self._system.site.name!r} {self._folder.identity.server_id}"
+        yield f"Listening for client driver connections on port {self._listener.port}"
+
+    def drain(self, timeout_s: float) -> Deferred[None]:
+        """Stops in good order: no new connections, queries end, everything is on disk."""
+        return ensureDeferred(self._drain(timeout_s))
+
+    async def _drain(self, timeout_s: float) -> None:
+        await self._listener.stop()
+        await self._clients.drain(timeout_s)
+        self._building.stop()
+        await self._node.stop()
+
+    def abandon(self, error: BaseException, grace_s: float) -> Deferred[None]:
+        """After a failure: drivers that wait are told, then all connections end. Nothing more is promised."""
+        self._building.stop()
+        return ensureDeferred(self._abandon(grace_s))
+
+    async def _abandon(self, grace_s: float) -> None:
+        await self._listener.stop()
+        await self._clients.drain(grace_s)
+
+    def close(self) -> None:
+        """Closes the files; the reactor has stopped."""
+        self._engine.close()
+
+    # -- inside
+
+    def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
+        settings = self._settings
+        kept = KeptLog(self._store, settings.log.retain_bytes)
+        node = Node(
+            Config(member_id=MEMBER_ID, max_uncommitted_bytes=settings.log.uncommitted_bytes),
+            self._store,
+            self._machine,
+            reactor=self._reactor,
+            soon=loop.call_soon,
+            queue_bytes=settings.log.uncommitted_bytes,
+            flush_policy=FlushPolicy(every_s=settings.storage.flush_interval_ms / 1000, keep_from=kept.first_index),
+        )
+        node.on_fatal = on_fatal
+        return node
+
+    def _listen_on(self, address: str, port: int, tls: CertificateOptions | None) -> DriverListener:
+        return DriverListener(self._clients, self._reactor, address, port, tls)
+
+    def _caught_up(self) -> Deferred[None]:
+        """Fires once this server leads and has applied its whole log."""
+        done: Deferred[None] = Deferred()
+
+        def look() -> None:
+            if self._node.failed is not None:
+                done.errback(self._node.failed)
+            elif self._node.can_serve:
+                done.callback(None)
+            else:
+                self._reactor.callLater(0.002, look)
+
+        look()
+        return done
+
+    def _propose(self, effects: list[Effect]) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        place = self._node.propose(encode(effects, _now_ms()))
+        self._node.when_applied(*place, lambda error: done.errback(error) if error else done.callback(None))
+        return done
+
+    def _first_effects(self) -> Iterator[Effect]:
+        """What a fresh server has: the database `test`, and the user `admin`."""
+        from uuid import uuid4
+
+        password = _initial_password(self._settings)
+        credential = make_credential(password) if password else passwordless_admin()
+        if "test" not in self._machine.catalog.databases:
+            yield (int(Kind.CREATE_DATABASE), str(uuid4()), "test")
+        document = {**credential.to_document(), "has_password": bool(password)}
+        yield (int(Kind.PUT_SYSTEM), "users", "admin", document)
+
+    def _credential(self, user: str) -> Credential | None:
+        document = self._machine.catalog.documents("users").get(user)
+        return None if document is None else Credential.from_document(document)
+
+    def _leadership_changed(self, state: SoftState) -> None:
+        if not self._node.is_leader:
+            self._head.drop()
+
+    def _catalog_changed(self, effect: Effect) -> None:
+        if effect[0] == Kind.CREATE_INDEX:
+            self._building.wake()
+
+    def _warn_about_open_doors(self) -> None:
+        address = self._settings.driver.address
+        if not _is_loopback(address) and not self._users.needs_password():
+            log.warning(
+                "the user admin has no password, and drivers can connect from other machines: anybody who reaches "
+                "%s port %d can read and change everything",
+                address,
+                self._listener.port,
+            )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def _is_loopback(address: str) -> bool:
+    return address in ("localhost", "::1") or address.startswith("127.")
+
+
+def _limits(settings: Settings) -> Limits:
+    limits = settings.limits
+    return Limits(
+        max_connections=limits.connections,
+        max_unauthenticated=min(limits.connections, UNAUTHENTICATED),
+        handshake_timeout_s=limits.handshake_timeout_ms / 1000,
+        max_running=limits.queries_in_flight,
+        max_query_bytes=limits.query_bytes,
+    )
+
+
+def _site(settings: Settings, folder: DataFolder) -> Site:
+    hostname = socket.gethostname()
+    return Site(
+        server_id=folder.identity.server_id,
+        name=settings.server.name or _as_name(hostname),
+        hostname=hostname,
+        version=f"rethinkdb {SPOKEN_VERSION} (RewindDB {VERSION})",
+        pid=os.getpid(),
+        argv=tuple(sys.argv),
+        started=_now_ms() / 1000,
+        cache_mb=settings.storage.cache_bytes / (1 << 20),
+    )
+
+
+def _as_name(hostname: str) -> str:
+    """A host name with only the characters that RethinkDB allows in names."""
+    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in hostname) or "server"
+
+
+def _initial_password(settings: Settings) -> str:
+    file = settings.admin.initial_password_file
+    if not file:
+        return settings.admin.initial_password
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"admin.initial_password_file: {file} cannot be read: {error}") from error
+    if not lines or not lines[0]:
+        raise BadSetting(f"admin.initial_password_file: the first line of {file} is empty")
+    return lines[0]

@@ -1,0 +1,119 @@
+"""One server process from its start to its exit code: reactor, signals, and what ends it.
+
+One rule: the reactor is chosen here, before anything imports it. The process ends in one of three ways: told to
+(it drains, exit code 0), refused to start (1), or stopped by a failure that must not be survived, such as a failed
+fsync (1); the last two say why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from conf.settings import Settings
+from model.errors import RewindError
+from server import VERSION, logs
+from server.folder import DataFolder
+
+if TYPE_CHECKING:
+    from server.assemble import Assembly
+
+log = logging.getLogger("rewinddb.server")
+
+GRACE_S = 2.0  # after a failure: how long drivers may take to be told
+
+
+def run(settings: Settings) -> int:
+    """Runs a server until it ends; its exit code. Raises RewindError if it cannot start."""
+    told = settings.logging
+    logs.set_up(told.level, told.format, told.file, told.config_file)
+    click.echo(f"Running rewinddb {VERSION}...")
+    folder = DataFolder(Path(settings.server.data_dir))
+    click.echo(f"{'Initializing directory' if folder.is_new else 'Loading data from'} {folder.path}")
+    loop = install_reactor()
+    try:
+        return Daemon(settings, folder, loop).run()
+    finally:
+        folder.close()
+
+
+def install_reactor() -> asyncio.AbstractEventLoop:
+    """Twisted's asyncio reactor on uvloop; the loop, for what runs on it natively."""
+    import uvloop
+    from twisted.internet import asyncioreactor
+
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    install: Any = asyncioreactor.install
+    install(loop)
+    logs.follow_twisted()
+    return loop
+
+
+class Daemon:
+    """The process around an assembly."""
+
+    def __init__(self, settings: Settings, folder: DataFolder, loop: asyncio.AbstractEventLoop) -> None:
+        from twisted.internet import reactor
+
+        from server.assemble import Assembly
+
+        self._settings = settings
+        self._loop = loop
+        self._reactor: Any = reactor
+        self._exit_code = 0
+        self._is_ending = False
+        self._assembly: Assembly = Assembly(settings, folder, reactor, loop, self.fail)
+
+    def run(self) -> int:
+        """Starts, serves, stops; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop, number.name)
+        self._reactor.callWhenRunning(self._start)
+        self._reactor.run(installSignalHandlers=False)
+        self._assembly.close()
+        log.info("stopped", extra={"exit_code": self._exit_code})
+        return self._exit_code
+
+    def stop(self, why: str) -> None:
+        """Drains and ends; a second signal does not wait for queries."""
+        if self._is_ending:
+            self._reactor.callLater(0, self._end)
+            return
+        self._is_ending = True
+        click.echo(f"Server got {why}; shutting down...")
+        timeout_s = self._settings.server.shutdown_timeout_ms / 1000
+        self._assembly.drain(timeout_s).addBoth(lambda _: self._end())
+
+    def fail(self, error: Exception) -> None:
+        """Ends the process with exit code 1: what happened must not be survived. May come from any thread."""
+        self._reactor.callFromThread(self._fail, error)
+
+    def _start(self) -> None:
+        self._assembly.start().addCallbacks(lambda _: self._announce(), lambda failure: self._fail(failure.value))
+
+    def _announce(self) -> None:
+        if self._is_ending:
+            return
+        for line in self._assembly.announcements():
+            click.echo(line)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._exit_code:
+            return
+        self._exit_code = 1
+        is_known = isinstance(error, RewindError)
+        log.critical("the server stops: %s", error, exc_info=None if is_known else error)
+        if self._is_ending:
+            self._end()
+            return
+        self._is_ending = True
+        self._assembly.abandon(error, GRACE_S).addBoth(lambda _: self._end())
+
+    def _end(self) -> None:
+        if self._reactor.running:
+            self._reactor.stop()

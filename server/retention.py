@@ -1,0 +1,41 @@
+"""How much of the log is kept although the stored rows cover it: for looking back, and for archives to come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class SegmentLike(Protocol):
+    """A file of the log (`wal.segment.Segment`)."""
+
+    first_index: int
+    end: int
+
+
+class Segmented(Protocol):
+    """A log in files, oldest first (`consensus.logstore.LogStore`)."""
+
+    @property
+    def segments(self) -> Sequence[SegmentLike]: ...
+
+
+class KeptLog:
+    """Keeps whole segments from the newest back, up to `retain_bytes` of records."""
+
+    def __init__(self, store: Segmented, retain_bytes: int) -> None:
+        self._store = store
+        self._retain_bytes = retain_bytes
+
+    def first_index(self) -> int | None:
+        """The first entry to keep; None if the rest may decide."""
+        if not self._retain_bytes:
+            return None
+        total = 0
+        first = None
+        for segment in reversed(self._store.segments):
+            total += segment.end
+            if total > self._retain_bytes and first is not None:
+                break
+            first = segment.first_index
+        return first
