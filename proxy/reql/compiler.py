@@ -25,6 +25,12 @@ Run = Callable[[Any], Any]
 MISSING: Final = object()
 
 
+class Parameter(list[int]):
+    """Stands in a raw tree for the n-th literal that was lifted out of it (see `shapes`): [0, n]."""
+
+    __slots__ = ()
+
+
 class Node:
     """A compiled term. `constant` is its value if it is a literal, else MISSING."""
 
@@ -78,6 +84,8 @@ class Compiler:
     def compile(self, raw: Any, path: Path = ()) -> Node:
         """The node of a raw tree; raises ReqlCompileError with the path of what is wrong."""
         if raw.__class__ is not list:
+            if raw.__class__ is Parameter:
+                return self._compile_parameter(raw, path)
             return self._compile_literal(raw, path)
         if not 1 <= len(raw) <= 3:
             raise ReqlCompileError(f"Expected between 1 and 3 elements in a raw term, but found {len(raw)}.", path)
@@ -93,7 +101,11 @@ class Compiler:
         self._check_place(spec, path)
         if spec.compile is not None:
             return spec.compile(self, raw, path)  # type: ignore[no-any-return]
-        return self._compile_call(spec, raw, path)
+        return self.compile_call(spec, raw, path)
+
+    def _compile_parameter(self, raw: Parameter, path: Path) -> Node:
+        at = raw[1]
+        return Node(lambda env: env.params[at], Term.DATUM, path, raw)
 
     def _refuse(self, number: int, path: Path) -> None:
         if number in Term._value2member_map_:
@@ -158,11 +170,11 @@ class Compiler:
             if constant is MISSING:
                 return self._compile_object(raw, path)
             return constant_node(constant, path, raw)
-        return constant_node(d.canonical(raw), path, raw)
+        return constant_node(located(_canonical, None, raw, path), path, raw)
 
     def _compile_object(self, raw: dict[str, Any], path: Path) -> Node:
         if "$reql_type$" in raw and all(not _has_terms(value) for value in raw.values()):
-            constant = d.canonical(raw)
+            constant = located(_object, None, {key: literal(value) for key, value in raw.items()}, path)
             return constant_node(constant, path, raw)
         literal_ok = self._literal_ok
         nodes = {key: self.child(value, (*path, key), Term.MAKE_OBJ, False, literal_ok) for key, value in raw.items()}
@@ -176,12 +188,13 @@ class Compiler:
                     value = located(as_datum, env, value, at)
                 out[key] = value
             if "$reql_type$" in out:
-                return located(lambda _, value: d.canonical(value), env, out, path)
+                return located(_object, env, out, path)
             return out
 
         return Node(run, Term.MAKE_OBJ, path, raw, _join(nodes.values()), optargs=nodes)
 
-    def _compile_call(self, spec: TermSpec, raw: list[Any], path: Path) -> Node:
+    def compile_call(self, spec: TermSpec, raw: list[Any], path: Path) -> Node:
+        """The node of a term whose body takes evaluated arguments."""
         raw_arguments, raw_optargs = self.split(raw, path)
         literal_ok = spec.passes_literal
         arguments = [
@@ -258,6 +271,15 @@ def _join(nodes: Any) -> int:
     for node in nodes:
         determinism |= node.determinism
     return determinism
+
+
+def _canonical(env: Any, value: Any) -> Any:
+    return d.canonical(value)
+
+
+def _object(env: Any, value: dict[str, Any]) -> Any:
+    """An object of canonical data, as the pseudo-type that it may claim to be."""
+    return d.checked_object(value)
 
 
 def _has_terms(raw: Any) -> bool:

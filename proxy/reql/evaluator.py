@@ -16,6 +16,7 @@ from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.compiler import Compiler, Node
 from proxy.reql.env import Env, World
 from proxy.reql.registry import TERMS
+from proxy.reql.shapes import MAX_SHAPES, lift
 from proxy.reql.streams import Stream, as_stream, is_sequence, to_list
 from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_number, as_string, type_label
 
@@ -222,11 +223,23 @@ class FeedCursor:
             feed.feed.wake = wake
 
 
+class Shape:
+    """A compiled query that can be run with any parameters."""
+
+    __slots__ = ("global_optargs", "root", "slot_count")
+
+    def __init__(self, root: Node, global_optargs: dict[str, Node], slot_count: int) -> None:
+        self.root = root
+        self.global_optargs = global_optargs
+        self.slot_count = slot_count
+
+
 class ReqlEvaluator:
     """The Evaluator port of the proxy."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._shapes: dict[bytes, Shape] = {}
 
     def start(self, body: bytes, context: QueryContext) -> Answer:
         """Compiles and runs a query; raises ReqlError."""
@@ -234,15 +247,31 @@ class ReqlEvaluator:
             query = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise ReqlClientError("Client is buggy (failed to deserialize query).", ()) from error
-        return self.run(query[1], query[2] if len(query) > 2 else {}, context)
+        key, parameters = lift(query)
+        shape = self._shapes.get(key) if key is not None else None
+        if shape is None:
+            shape = self._compile(query[1], query[2] if len(query) > 2 else {})
+            if key is not None:
+                self._keep(key, shape)
+        return self._run(shape, parameters, context)
 
-    def run(self, raw: Any, raw_optargs: dict[str, Any], context: QueryContext) -> Answer:
-        """Runs a raw term tree with raw global optargs."""
+    def _compile(self, raw: Any, raw_optargs: dict[str, Any]) -> Shape:
         compiler = Compiler()
         compiler.global_optargs = self._global_optargs(compiler, raw_optargs)
         root = compiler.compile(raw)
-        env = Env(self._world, context.fibers, context.user, compiler.slot_count)
-        self._apply_options(env, compiler.global_optargs)
+        return Shape(root, compiler.global_optargs, compiler.slot_count)
+
+    def _keep(self, key: bytes, shape: Shape) -> None:
+        if len(self._shapes) >= MAX_SHAPES:
+            del self._shapes[next(iter(self._shapes))]
+        self._shapes[key] = shape
+
+    def _run(self, shape: Shape, parameters: list[Any], context: QueryContext) -> Answer:
+        env = Env(self._world, context.fibers, context.user, shape.slot_count)
+        env.params = parameters
+        if shape.global_optargs:
+            self._apply_options(env, shape.global_optargs)
+        root = shape.root
         if env.profile is None:
             return self.answer(env, root.run(env), context.returns_empty_batches)
         started = self._world.now_s()

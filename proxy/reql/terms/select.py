@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import ReqlOpFailedError
+from model.errors import Path, ReqlOpFailedError
+from proxy.reql.compiler import Compiler, Node
 from proxy.reql.ids import Term
-from proxy.reql.registry import NEVER, fail, fail_absent, term
+from proxy.reql.registry import NEVER, TermSpec, fail, fail_absent, special, term
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import (
     Db,
@@ -55,13 +57,6 @@ def find_db(env: Any, name: str) -> Db:
 READ_MODES: Final = ("majority", "single", "outdated")
 
 
-@term(
-    Term.TABLE,
-    "table",
-    "1..2",
-    optargs={"db": None, "read_mode": as_string, "use_outdated": None, "identifier_format": as_string},
-    determinism=NEVER,
-)
 def table(env: Any, *arguments: Any, **optargs: Any) -> Table:
     """`r.table(name)` in the query's default database, or `db.table(name)`."""
     if "use_outdated" in optargs:
@@ -81,6 +76,49 @@ def table(env: Any, *arguments: Any, **optargs: Any) -> Table:
     if read_mode == "majority" or env.read_mode == "single":
         env.read_mode = read_mode
     return find_table(env, database, name, identifier_format)
+
+
+_TABLE: Final = TermSpec(
+    Term.TABLE,
+    "table",
+    1,
+    2,
+    optargs={"db": None, "read_mode": as_string, "use_outdated": None, "identifier_format": as_string},
+    determinism=NEVER,
+    body=table,
+)
+
+
+@special(Term.TABLE, "table", "1..2", optargs=_TABLE.optargs, determinism=NEVER)
+def compile_table(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """As any term; but what a fixed name stands for is looked up once per change of the catalog."""
+    node = compiler.compile_call(_TABLE, raw, path)
+    if _names_are_fixed(node):
+        node.run = _remembering(node.run)
+    return node
+
+
+def _names_are_fixed(node: Node) -> bool:
+    databases = [*node.arguments[:-1], *node.optargs.values()]
+    return (
+        set(node.optargs) <= {"db"}
+        and node.arguments[-1].constant.__class__ is str
+        and all(d.term == Term.DB and d.arguments[0].constant.__class__ is str for d in databases)
+        and all(d.arguments[0].constant != SYSTEM_DB for d in databases)
+    )
+
+
+def _remembering(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    kept: tuple[Any, int, Any] = (None, 0, None)
+
+    def find(env: Any) -> Any:
+        nonlocal kept
+        catalog = env.data.catalog
+        if kept[0] is not catalog or kept[1] != catalog.revision:
+            kept = (catalog, catalog.revision, run(env))
+        return kept[2]
+
+    return find
 
 
 def find_table(env: Any, database: Db, name: str, identifier_format: str = "name") -> Table:
