@@ -1,0 +1,43 @@
+"""`wait`: until tables can be used (terms/db_table.cc)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from model.errors import ReqlOpFailedError
+from proxy.reql.ids import Term
+from proxy.reql.registry import NEVER, fail, term
+from proxy.reql.terms.select import SYSTEM_DB
+from proxy.reql.values import Db, as_integer, as_string, as_table
+
+READINESS: Final = ("ready_for_outdated_reads", "ready_for_reads", "ready_for_writes", "all_replicas_ready")
+
+
+@term(
+    Term.WAIT,
+    "wait",
+    "0..1",
+    optargs={"timeout": as_integer, "wait_for": as_string},
+    determinism=NEVER,
+)
+def wait(env: Any, *target: Any, **optargs: Any) -> dict[str, int]:
+    """Returns when the table, or all tables of the database, are as ready as asked for."""
+    if not target:
+        fail("`wait` can only be called on a table or database.")
+    wanted = optargs.get("wait_for", READINESS[-1])
+    if wanted not in READINESS:
+        names = ", ".join(f"'{name}'" for name in READINESS[:-1])
+        fail(f"Unknown table readiness state: '{wanted}', must be one of {names}, or '{READINESS[-1]}'", "wait_for")
+    if isinstance(target[0], Db):
+        database, count = target[0], None
+    else:
+        database, count = as_table(env, target[0]).db, 1
+    if database.name == SYSTEM_DB:
+        raise ReqlOpFailedError(
+            f"Database `{SYSTEM_DB}` is special; the system tables in it are always available and don't need to be "
+            "waited on."
+        )
+    env.prepare_read()
+    if count is None:
+        count = len(env.data.catalog.databases_by_uuid[database.uuid].tables)
+    return {"ready": count}
