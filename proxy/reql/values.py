@@ -405,4 +405,7 @@ def as_func_or_field(env: Any, value: Any) -> Func:
 def check_array_size(env: Env, size: int) -> None:
     """Raises RethinkDB's error for arrays over the limit of this query."""
     if size > env.array_limit:
-        fail_limit(f"Array over size limit `{env.array_limit}`.")
+        fail_limit(
+            f"Array over size limit `{env.array_limit}`.  To raise the number of allowed elements, modify the "
+            "`array_limit` option to `.run` (not available in the Data Explorer), or use an index."
+        )

@@ -13,9 +13,12 @@ from typing import Any, Final
 from model import datum as d
 from model import order
 from model import pseudo_time as times
+from model.errors import Path
+from proxy.reql.compiler import Compiler, Node, located
 from proxy.reql.ids import Term
-from proxy.reql.registry import fail, term
-from proxy.reql.values import as_bool, as_datum, as_integer, as_number, check_array_size
+from proxy.reql.registry import TermSpec, fail, special, term
+from proxy.reql.streams import grouped_value, over_groups
+from proxy.reql.values import PLAIN, as_bool, as_datum, as_integer, as_number, check_array_size
 
 # ---- comparison and logic --------------------------------------------------------------------------------------
 
@@ -25,26 +28,49 @@ def not_(env: Any, value: bool) -> bool:
     return not value
 
 
-@term(Term.EQ, "EQ", "2..*", takes=(as_datum,))
-def eq(env: Any, first: Any, *others: Any) -> bool:
-    return all(order.equal(first, other) for other in others)
+def _comparison(id: Term, holds: Callable[[Any, Any], bool], inverted: bool = False) -> None:
+    """Declares a term that is true when `holds` does for each pair of neighbours; the rest is not evaluated then."""
+
+    def body(env: Any, first: Any, second: Any, *others: Any) -> bool:
+        holding = holds(first, second)
+        if holding and others:
+            holding = all(holds(left, right) for left, right in pairwise((second, *others)))
+        return holding is not inverted
+
+    spec = TermSpec(id, id.name, 2, None, (as_datum,), body=body)
+
+    @special(id, id.name, "2..*")
+    def compile(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+        node = compiler.compile_call(spec, raw, path)
+        nodes = node.arguments
+        if len(nodes) == 2 or any(argument.term == Term.ARGS for argument in nodes):
+            return node
+
+        def run(env: Any) -> Any:
+            first = nodes[0].run(env)
+            grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
+            if grouped is not None:
+                return over_groups(env, grouped, lambda held: decide(env, held))
+            return decide(env, located(as_datum, env, first, nodes[0].path))
+
+        def decide(env: Any, left: Any) -> bool:
+            for argument in nodes[1:]:
+                right = located(as_datum, env, argument.run(env), argument.path)
+                if not holds(left, right):
+                    return inverted
+                left = right
+            return not inverted
+
+        node.run = run
+        return node
 
 
-@term(Term.NE, "NE", "2..*", takes=(as_datum,))
-def ne(env: Any, first: Any, *others: Any) -> bool:
-    return not eq(env, first, *others)
-
-
-def _ordered(id: Term, holds: Callable[[int], bool]) -> None:
-    @term(id, id.name, "2..*", takes=(as_datum,))
-    def compare(env: Any, *values: Any) -> bool:
-        return all(holds(order.compare(left, right)) for left, right in pairwise(values))
-
-
-_ordered(Term.LT, lambda sign: sign < 0)
-_ordered(Term.LE, lambda sign: sign <= 0)
-_ordered(Term.GT, lambda sign: sign > 0)
-_ordered(Term.GE, lambda sign: sign >= 0)
+_comparison(Term.EQ, order.equal)
+_comparison(Term.NE, order.equal, inverted=True)
+_comparison(Term.LT, lambda left, right: order.compare(left, right) < 0)
+_comparison(Term.LE, lambda left, right: order.compare(left, right) <= 0)
+_comparison(Term.GT, lambda left, right: order.compare(left, right) > 0)
+_comparison(Term.GE, lambda left, right: order.compare(left, right) >= 0)
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------
 
@@ -57,19 +83,19 @@ def _expect_numbers(left: Any, right: Any) -> None:
 
 
 def _add(env: Any, left: Any, right: Any) -> Any:
-    if left.__class__ in _NUMBERS and right.__class__ in _NUMBERS:
+    if type(left) in _NUMBERS and type(right) in _NUMBERS:
         return d.number(left + right)
     if d.is_ptype(left, d.TIME) or d.is_ptype(right, d.TIME):
         time, seconds = (left, right) if d.is_ptype(left, d.TIME) else (right, left)
         d.expect(seconds, "NUMBER")
         return times.add_seconds(time, seconds)
-    if left.__class__ is str:
+    if isinstance(left, str):
         d.expect(right, "STRING")
-        return left + right
-    if left.__class__ is list:
+        return left + str(right)
+    if isinstance(left, list):
         d.expect(right, "ARRAY")
         check_array_size(env, len(left) + len(right))
-        return left + right
+        return [*left, *right]
     _expect_numbers(left, right)
     raise AssertionError("numbers were added above")
 

@@ -1,0 +1,243 @@
+"""Terms on objects, and on the objects in sequences: fields, pluck, without, merge, keys (terms/obj.cc, obj_or_seq.cc).
+
+One rule: no object that came in is changed; a term gives a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from model import datum as d
+from model.errors import Path, ReqlCompileError, ReqlNonExistenceError, ReqlQueryLogicError
+from proxy.reql.compiler import At, Compiler, Node, located
+from proxy.reql.ids import Term
+from proxy.reql.pathspec import PathSpec, has_paths, parse_paths, project, unproject
+from proxy.reql.picking import nth
+from proxy.reql.registry import TERMS, fail, special, term
+from proxy.reql.streams import over_groups
+from proxy.reql.terms.obj_or_seq import FILTER, MAP, SKIP_MAP, Plan, obj_or_seq
+from proxy.reql.values import (
+    PLAIN,
+    Func,
+    Grouped,
+    SingleSelection,
+    as_array,
+    as_bool,
+    as_datum,
+    as_string,
+    check_array_size,
+)
+
+# ---- one field -------------------------------------------------------------------------------------------------
+
+
+def field(obj: dict[str, Any], key: str) -> Any:
+    """The field's value; raises the non-existence error that `default` catches."""
+    try:
+        return obj[key]
+    except KeyError:
+        raise ReqlNonExistenceError(f"No attribute `{key}` in object:\n{d.print_datum(obj)}") from None
+
+
+def _field_getter(env: Any, key: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda obj: field(obj, key)
+
+
+obj_or_seq(Term.GET_FIELD, "get_field", "2", poly=SKIP_MAP, takes=(as_string,))(_field_getter)
+
+
+@special(Term.BRACKET, "bracket", "2", optargs={"_NO_RECURSE_": as_bool})
+def bracket_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """`x['field']` on objects and sequences of them, `x[number]` as `nth`."""
+    plan = Plan(compiler, Term.BRACKET, raw, path, _field_getter, SKIP_MAP, (as_string,), frozenset(), False)
+    nodes = plan.nodes
+    node = Node(lambda env: None, Term.BRACKET, path, raw, plan.determinism, arguments=nodes)
+    plan.nodes = nodes[:1]  # the key is evaluated here and handed on
+    if len(nodes) != 2 or any(argument.term == Term.ARGS for argument in nodes):
+        node.run = lambda env: _spread_bracket(env, plan, nodes)
+        return node
+    run_value, run_key, value_path, key_path = nodes[0].run, nodes[1].run, nodes[0].path, nodes[1].path
+
+    def run(env: Any) -> Any:
+        value = run_value(env)
+        if value.__class__ is Grouped:
+            return over_groups(env, value, lambda held: apply(env, held))
+        return apply(env, value)
+
+    def apply(env: Any, value: Any) -> Any:
+        key = run_key(env)
+        if key.__class__ is str:
+            if value.__class__ is SingleSelection:
+                value = value.datum()
+            if value.__class__ is dict and key in value and d.PTYPE_KEY not in value:
+                return value[key]
+        return _bracket(env, plan, value, key, value_path, key_path)
+
+    node.run = run
+    return node
+
+
+def _bracket(env: Any, plan: Plan, value: Any, key: Any, value_path: Path, key_path: Path) -> Any:
+    key = located(as_datum, env, key, key_path)
+    if key.__class__ is str:
+        return plan.apply(env, value, value_path, (key,))
+    try:
+        if d.is_number(key):
+            return nth(env, value, key)
+        d.fail_typed(key, f"Expected NUMBER or STRING as second argument to `bracket` but found {d.type_name(key)}.")
+    except (ReqlQueryLogicError, ReqlNonExistenceError) as error:
+        if error.path is None:
+            error.path = (plan.path, key_path)[error.at == 1] if error.at != 0 else value_path
+        raise
+
+
+def _spread_bracket(env: Any, plan: Plan, nodes: list[Node]) -> Any:
+    """Its arguments come out of `r.args`, so that their number and places are known only now."""
+    values: list[Any] = []
+    for argument in nodes:
+        if argument.term == Term.ARGS:
+            values += located(as_array, env, argument.run(env), argument.path)
+        else:
+            values.append(argument.run(env))
+    if len(values) != 2:
+        raise ReqlQueryLogicError(f"Expected {TERMS[Term.BRACKET].arity()} but found {len(values)}.", plan.path)
+    return _bracket(env, plan, values[0], values[1], plan.path, plan.path)
+
+
+def bracket(env: Any, row: Any, key: Any) -> Any:
+    """`row[key]` for a datum, without a term: what the name of a field stands for where a function is expected."""
+    if key.__class__ is str:
+        if row.__class__ is dict and d.PTYPE_KEY not in row:
+            return field(row, key)
+        if row.__class__ is list:
+            return [item[key] for item in row if _has(item, key)]
+        _refuse(row)
+    if d.is_number(key):
+        return nth(env, row, key)
+    d.fail_typed(key, f"Expected NUMBER or STRING as second argument to `bracket` but found {d.type_name(key)}.")
+
+
+def _has(item: Any, key: str) -> bool:
+    if item.__class__ is dict and d.PTYPE_KEY not in item:
+        return key in item
+    if item.__class__ is list:
+        fail("Cannot perform bracket on a sequence of sequences.")
+    return item is not None and _refuse(item)
+
+
+def _refuse(value: Any) -> Any:
+    if d.is_object(value):
+        fail(f"Cannot call `bracket` on objects of type `{d.type_name(value)}`.")
+    d.fail_typed(value, f"Cannot perform bracket on a non-object non-sequence `{d.trunc_print(value)}`.")
+
+
+# ---- several fields --------------------------------------------------------------------------------------------
+
+
+@obj_or_seq(Term.PLUCK, "pluck", "1..*", poly=MAP)
+def pluck(env: Any, *paths: Any) -> Callable[[dict[str, Any]], Any]:
+    spec: PathSpec = parse_paths(list(paths))
+    if all(path.__class__ is str for path in paths):
+        return lambda obj: {key: obj[key] for key in paths if key in obj}
+    return lambda obj: project(obj, spec)
+
+
+@obj_or_seq(Term.WITHOUT, "without", "1..*", poly=MAP)
+def without(env: Any, *paths: Any) -> Callable[[dict[str, Any]], Any]:
+    spec = parse_paths(list(paths))
+    return lambda obj: unproject(obj, spec)
+
+
+@obj_or_seq(Term.HAS_FIELDS, "has_fields", "1..*", poly=FILTER)
+def has_fields(env: Any, *paths: Any) -> Callable[[dict[str, Any]], Any]:
+    """Whether the object has all of the fields, and none of them null."""
+    spec = parse_paths(list(paths))
+    return lambda obj: has_paths(obj, spec)
+
+
+@special(Term.WITH_FIELDS, "with_fields", "1..*")
+def with_fields(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """The objects that have the fields, with nothing but them: `has_fields`, then `pluck`."""
+    arguments, optargs = compiler.split(raw, path)
+    if not arguments:
+        raise ReqlCompileError(f"Expected {TERMS[Term.WITH_FIELDS].arity()} but found 0.", path)
+    having = At(path, [int(Term.HAS_FIELDS), arguments, optargs])
+    numbered = [At((*path, at), argument) for at, argument in enumerate(arguments)][1:]
+    return compiler.compile([int(Term.PLUCK), [having, *numbered]], path)
+
+
+@obj_or_seq(Term.MERGE, "merge", "1..*", poly=MAP, takes=(None,), literal_ok=True)
+def merge(env: Any, *layers: Any) -> Callable[[dict[str, Any]], Any]:
+    """Lays objects, or what functions make of the object so far, over the object."""
+
+    def merge_one(obj: dict[str, Any]) -> Any:
+        merged: Any = obj
+        for at, layer in enumerate(layers, 1):
+            over = layer.datum(merged) if isinstance(layer, Func) else _as_layer(env, layer, at)
+            if over.__class__ is dict and d.PTYPE_KEY in over and d.is_object(over) and not d.is_ptype(over, d.LITERAL):
+                fail(f"Cannot merge objects of type `{d.type_name(over)}`.", at)
+            merged = d.merge(merged, over)
+        return merged
+
+    return merge_one
+
+
+def _as_layer(env: Any, layer: Any, at: int) -> Any:
+    if layer.__class__ in PLAIN:
+        return layer
+    try:
+        return as_datum(env, layer)
+    except (ReqlQueryLogicError, ReqlNonExistenceError) as error:
+        error.at = at
+        raise
+
+
+# ---- whole objects ---------------------------------------------------------------------------------------------
+
+
+def _plain_object(env: Any, value: Any, name: str) -> dict[str, Any]:
+    value = as_datum(env, value)
+    if value.__class__ is not dict or d.PTYPE_KEY in value:
+        fail(f"Cannot call `{name}` on objects of type `{d.type_name(value)}`.", 0)
+    return value
+
+
+@term(Term.KEYS, "keys", "1")
+def keys(env: Any, value: Any) -> list[str]:
+    obj = _plain_object(env, value, "keys")
+    check_array_size(env, len(obj))
+    return sorted(obj)
+
+
+@term(Term.VALUES, "values", "1")
+def values(env: Any, value: Any) -> list[Any]:
+    """The values in the order of their keys."""
+    obj = _plain_object(env, value, "values")
+    check_array_size(env, len(obj))
+    return [obj[key] for key in sorted(obj)]
+
+
+@term(Term.OBJECT, "object", "0..*", takes=(None,))
+def object_(env: Any, *items: Any) -> dict[str, Any]:
+    """An object from keys and values in turn."""
+    if len(items) % 2:
+        fail(f"OBJECT expects an even number of arguments (but found {len(items)}).")
+    out: dict[str, Any] = {}
+    for at in range(0, len(items), 2):
+        key, value = _at(as_string, env, items[at], at), _at(as_datum, env, items[at + 1], at + 1)
+        if key in out:
+            fail(
+                f"Duplicate key {d.print_datum(key)} in object.  "
+                f"(got {d.trunc_print(out[key])} and {d.trunc_print(value)} as values)"
+            )
+        out[key] = value
+    return d.checked_object(out)
+
+
+def _at(kind: Callable[[Any, Any], Any], env: Any, value: Any, at: int) -> Any:
+    try:
+        return kind(env, value)
+    except (ReqlQueryLogicError, ReqlNonExistenceError) as error:
+        error.at = at
+        raise
