@@ -43,7 +43,8 @@ _KIND_OF_NORMAL: Final = int(Kind.ENTRY)
 class LogStore:
     """`applied_index` is what the state machine holds durably: where the core starts from.
 
-    Raises Corrupt when the log is damaged or does not reach that index.
+    `installed`: the snapshot that the state machine took in last; if the server ended before the log went on
+    from there, it does now. Raises Corrupt when the log is damaged or does not reach that index.
     """
 
     def __init__(
@@ -51,13 +52,15 @@ class LogStore:
         folder: Path,
         applied_index: int = 0,
         *,
+        installed: Snapshot | None = None,
         files: Files | None = None,
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         opened = open_log(folder, files)
         chart = opened.chart
-        if not chart.first_index - 1 <= applied_index <= chart.last_index:
+        is_behind = installed is not None and installed.index == applied_index and applied_index > chart.last_index
+        if not is_behind and not chart.first_index - 1 <= applied_index <= chart.last_index:
             raise Corrupt(
                 f"The log in {folder} has entries {chart.first_index} to {chart.last_index},"
                 f" but the stored data is as of entry {applied_index}: part of the log or of the data is lost.",
@@ -82,6 +85,8 @@ class LogStore:
         self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, on_failure=self._report)
         self._reader = self._writer.reader()
         self._writer.start()
+        if installed is not None and is_behind:
+            self.restart_after(installed)
 
     # -- what the core reads
 

@@ -21,7 +21,7 @@ from model.errors import Corrupt
 from wal.chart import Anchor, Chart, EntryMap
 from wal.files import Files, OsFiles, final_error, read_all, write_all
 from wal.record import FIRST_ENTRY_KIND, Decoded, Record, Why, decode, find_leftover, read_run
-from wal.segment import Segment, SegmentHead, decode_head, is_spare, parse_name
+from wal.segment import Segment, decode_head, is_spare, parse_name
 
 _log = logging.getLogger("rewinddb.wal")
 
@@ -88,7 +88,7 @@ def _open_log(folder: Path, files: Files) -> OpenedLog:
         handle = files.open(segment.path, writable=is_last)
         try:
             data = read_all(files, handle)
-            decoded = _take_segment(opened, segment, data, is_last)
+            decoded = take_segment(opened, segment, data, is_last)
             if decoded is not None and is_last:
                 _settle_tail(files, handle, opened, segment, decoded)
         finally:
@@ -104,8 +104,11 @@ def _open_log(folder: Path, files: Files) -> OpenedLog:
     return opened
 
 
-def _take_segment(opened: OpenedLog, segment: Segment, data: bytes, is_last: bool) -> Decoded | None:
-    """Scans one segment into `opened`; None if it is the last one and its first group never reached the disk."""
+def take_segment(opened: OpenedLog, segment: Segment, data: bytes, is_last: bool) -> Decoded | None:
+    """Scans one segment into `opened`; None if it is the last one and its first group never reached the disk.
+
+    That group is nothing but the head and copies of what the segment before holds, so one has to be there.
+    """
     decoded = decode(data, segment.number)
     if decoded.why is Why.DAMAGED:
         raise damage(
@@ -114,18 +117,18 @@ def _take_segment(opened: OpenedLog, segment: Segment, data: bytes, is_last: boo
             f"the record there does not match its checksum, while later ones (from offset {decoded.later}) do",
         )
     if not decoded.records:
-        if is_last:
+        if is_last and (opened.segments or segment.number == 1):
             return None
         raise damage(segment.path, 0, "the segment's first record does not match its checksum")
-    check_head(opened, segment, decoded)
-    take_records(opened.chart, segment, decoded)
+    _check_head(opened, segment, decoded)
+    _take_records(opened.chart, segment, decoded)
     segment.end = decoded.good_until
     opened.segments.append(segment)
     return decoded
 
 
-def check_head(opened: OpenedLog, segment: Segment, decoded: Decoded) -> SegmentHead:
-    """The segment's head, checked against the segment before it, the last of `opened.segments`."""
+def _check_head(opened: OpenedLog, segment: Segment, decoded: Decoded) -> None:
+    """Checks the segment's head against the segment before it, the last of `opened.segments`."""
     head = decode_head(decoded.records[0], str(segment.path))
     if opened.log_id is None:
         opened.log_id = head.log_id
@@ -142,10 +145,9 @@ def check_head(opened: OpenedLog, segment: Segment, decoded: Decoded) -> Segment
             min(before.end, head.previous_end),
             f"its records end at {before.end}, but {head.previous_end} bytes were written",
         )
-    return head
 
 
-def take_records(chart: Chart, segment: Segment, decoded: Decoded) -> None:
+def _take_records(chart: Chart, segment: Segment, decoded: Decoded) -> None:
     """Adds a segment's records to `chart`; raises Corrupt with the place."""
     for record, offset in zip(decoded.records, decoded.offsets, strict=True):
         try:
