@@ -6,6 +6,8 @@ import threading
 import pytest
 from rethinkdb import errors, r
 
+from wal import record
+
 WRITERS = 4
 BATCH = 20
 
@@ -151,30 +153,35 @@ def test_a_log_cut_anywhere_in_its_last_records_gives_a_prefix(start, rng, round
     server.stop()
     server = start()
     conn = server.connect()
-    sizes = []
     for n in range(6):
         r.table("t").insert({"id": n, "text": "x" * 40}).run(conn)
-        sizes.append(end_of_log(server.data_dir))
     server.kill()
-    cuts = range(sizes[1], sizes[5]) if rounds >= 200 else sorted(rng.sample(range(sizes[1], sizes[5]), 8))
+    ends = ends_of_entries(server.data_dir)[-6:]
+    cuts = range(ends[2], ends[5] + 1) if rounds >= 200 else sorted(rng.sample(range(ends[2], ends[5] + 1), 8))
     for cut in cuts:
         folder = tmp_path / f"cut-{cut}"
         shutil.copytree(server.data_dir, folder)
         zero_behind(folder, cut)
         with start(data_dir=folder) as survivor:
             ids = sorted(r.table("t")["id"].run(survivor.connect()))
-            assert ids == list(range(sum(size <= cut for size in sizes)))
+            assert ids == list(range(sum(end <= cut for end in ends)))
         shutil.rmtree(folder)
 
 
 def last_segment(data_dir):
     """The segment that is being written."""
-    segments = [path for path in (data_dir / "log").iterdir() if path.read_bytes()[:4] == b"\xf5RwL"]
-    return max(segments, key=lambda path: path.name)
+    return max(path for path in (data_dir / "log").glob("*.wal") if not path.name.startswith("spare"))
 
 
-def end_of_log(data_dir):
-    return len(last_segment(data_dir).read_bytes().rstrip(b"\0"))
+def ends_of_entries(data_dir):
+    """The offsets behind the log entries in the open segment."""
+    path = last_segment(data_dir)
+    found = record.decode(path.read_bytes(), int(path.name.split("-")[0], 16))
+    return [
+        offset + record.HEAD_BYTES + len(one.payload)
+        for one, offset in zip(found.records, found.offsets, strict=True)
+        if one.kind == record.Kind.ENTRY
+    ]
 
 
 def zero_behind(data_dir, cut):

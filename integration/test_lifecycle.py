@@ -25,11 +25,18 @@ def test_a_fresh_server_has_the_database_test_and_an_admin_without_password(serv
         server.connect(password="guess")
 
 
-def test_the_banner_says_version_ports_folder_and_position(server):
-    assert "Running rewinddb 0.1.0" in server.output
-    assert f"Loading data from {server.data_dir}" in server.output
-    assert "log position 0" in server.output
+def test_the_banner_says_version_port_folder_and_position(start):
+    server = start()
+    assert "Running rewinddb 0.1.0..." in server.lines
+    assert f"Initializing directory {server.data_dir}" in server.lines
+    assert f"Loading data from directory {server.data_dir}" in server.lines
+    assert "Recovered to log position 2 (0 entries applied from the log)" in server.lines
     assert server.lines.count(f"Listening for client driver connections on port {server.port}") == 1
+    r.table_create("t").run(server.connect())
+    server.kill()
+    again = start()
+    assert f"Initializing directory {server.data_dir}" not in again.lines
+    assert "Recovered to log position 4 (3 entries applied from the log)" in again.lines
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
@@ -94,17 +101,17 @@ def test_the_initial_password_is_for_a_new_folder_only(start, tmp_path):
 
 
 def test_listening_to_every_network_without_a_password_is_warned_about(start, tmp_path):
-    assert "without a password" in start("--bind", "all").output
+    assert "has no password" in start("--bind", "all").output
     secret = tmp_path / "secret"
     secret.write_text("correct horse\n")
     safe = start("--bind", "all", "--initial-password-file", str(secret), data_dir=tmp_path / "other")
-    assert "without a password" not in safe.output
+    assert "has no password" not in safe.output
 
 
 def test_json_logs_are_one_object_on_a_line(start):
     server = start("--log-format", "json", "--log-level", "debug", "--bind", "all")
     logged = [json.loads(line) for line in server.lines if line.startswith("{")]
-    assert any("without a password" in entry["message"] and entry["level"] == "warning" for entry in logged)
+    assert any("has no password" in entry["message"] and entry["level"] == "warning" for entry in logged)
 
 
 def test_the_log_can_be_shown_and_verified(start):

@@ -34,7 +34,9 @@ def run(settings: Settings) -> int:
     logs.set_up(told.level, told.format, told.file, told.config_file)
     click.echo(f"Running rewinddb {VERSION}...")
     folder = DataFolder(Path(settings.server.data_dir))
-    click.echo(f"{'Initializing directory' if folder.is_new else 'Loading data from'} {folder.path}")
+    if folder.is_new:
+        click.echo(f"Initializing directory {folder.path}")
+    click.echo(f"Loading data from directory {folder.path}")
     loop = install_reactor()
     try:
         return Daemon(settings, folder, loop).run()
