@@ -250,6 +250,8 @@ class ReqlEvaluator:
         key, parameters = lift(query)
         shape = self._shapes.get(key) if key is not None else None
         if shape is None:
+            if key is None:
+                query, parameters = orjson.loads(body), []  # lifting may have stopped half way
             shape = self._compile(query[1], query[2] if len(query) > 2 else {})
             if key is not None:
                 self._keep(key, shape)

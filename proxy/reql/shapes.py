@@ -32,7 +32,7 @@ LIFTED: Final[dict[int, range]] = {
 }  # fmt: skip
 
 # Terms that keep the raw tree of a function, variables' numbers and all.
-KEEPS_RAW: Final = frozenset({int(Term.INDEX_CREATE), int(Term.SET_WRITE_HOOK)})
+KEEPS_RAW: Final = frozenset({int(Term.INDEX_CREATE), int(Term.INFO), int(Term.SET_WRITE_HOOK)})
 
 MAX_KEY_BYTES: Final = 4096
 MAX_SHAPES: Final = 2000
