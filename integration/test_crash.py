@@ -1,11 +1,13 @@
 """`kill -9` at random moments: what was acknowledged is there, what was not is there once or not at all."""
 
 import shutil
+import sys
 import threading
 
 import pytest
 from rethinkdb import errors, r
 
+from integration.power_cut import cut_power
 from wal import record
 
 WRITERS = 4
@@ -116,6 +118,34 @@ def test_nothing_acknowledged_is_lost_by_kill_9(start, rng, rounds):
             server.kill()  # again, while it may still be building on what it recovered
         else:
             assert server.stop() == 0
+    assert len(known) > rounds
+
+
+@pytest.mark.timeout(3600)
+def test_nothing_acknowledged_is_lost_when_the_power_goes(start, rng, rounds, tmp_path):
+    known, counts = {}, dict.fromkeys(range(WRITERS), 0)
+    image, log = tmp_path / "image", tmp_path / "data" / "log"
+    command = (sys.executable, "-m", "integration.power_cut", str(image))
+    flags = ("--config", str(small_flushes(tmp_path)))
+    server = start(*flags, command=command)
+    prepare(server.connect())
+    server.stop()
+    moment = threading.Event()
+    for life in range(max(1, rounds // 2)):
+        server = start(*flags, command=command)
+        writers = [Writer(number, life) for number in range(WRITERS)]
+        for writer in writers:
+            writer.write(server)
+        moment.wait(rng.uniform(0.1, 0.7))
+        server.kill()
+        for writer in writers:
+            writer.join(30)
+        cut_power(log, image, rng)
+        shutil.rmtree(image)
+        shutil.copytree(log, image)
+        server = start(*flags, command=command)
+        check(server.connect(), writers, known, counts)
+        assert server.stop() == 0
     assert len(known) > rounds
 
 
