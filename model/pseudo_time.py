@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from model import iso8601
@@ -25,6 +25,10 @@ _FIRST: Final = (date(1400, 1, 1).toordinal() - _EPOCH_DAY) * _DAY
 _END: Final = (date(9999, 12, 31).toordinal() + 1 - _EPOCH_DAY) * _DAY
 _CLEAN_ZONE: Final = re.compile(r"[+-](?:[01][0-9]|2[0-4]):[0-5][0-9]\Z")
 _LAST_INT: Final = 2**53
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PLAIN_ISO8601: Final = re.compile(
+    r"(?:1[4-9]|[2-9]\d)\d\d-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d[+-](?:0\d|1[0-1]):[0-5]\d\Z", re.ASCII
+)
 
 
 def _number(value: float) -> int | float:
@@ -177,8 +181,23 @@ def from_parts(
     return make_time((_checked(micros) - _offset(zone)) / 1e6, zone)
 
 
+def _from_plain_iso8601(text: str) -> dict[str, Any] | None:
+    """The time in `YYYY-MM-DDThh:mm:ss+hh:mm`, the form that drivers write; None if it has any peculiarity."""
+    if len(text) != 25 or _PLAIN_ISO8601.match(text) is None or text[19:] == "-00:00":
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    past = moment - _EPOCH
+    return {PTYPE_KEY: TIME, "epoch_time": past.days * 86400 + past.seconds, "timezone": text[19:]}
+
+
 def from_iso8601(text: str, default_timezone: str = "") -> dict[str, Any]:
     """`r.iso8601`; raises RethinkDB's errors for what it does not read."""
+    plain = _from_plain_iso8601(text)
+    if plain is not None:
+        return plain
     parts = iso8601.parse(text, default_timezone)
     if parts.week_date:
         raise ReqlQueryLogicError(

@@ -8,6 +8,7 @@ fsync (1); the last two say why.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("rewinddb.server")
 
+GC_THRESHOLDS = (50_000, 20, 50)
 GRACE_S = 2.0  # after a failure: how long drivers may take to be told
 
 
@@ -101,6 +103,10 @@ class Daemon:
     def _announce(self) -> None:
         if self._is_ending:
             return
+        # What is loaded by now stays: the collector need not look at it again, nor as often as for a script.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         for line in self._assembly.announcements():
             click.echo(line)
 

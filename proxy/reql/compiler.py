@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError, ReqlQueryLogicError
+from model.pseudo_time import from_iso8601
 from proxy.reql.ids import Term
 from proxy.reql.registry import FORBIDS_WRITES, TERMS, WRITES_OR_META, TermSpec
 from proxy.reql.streams import Stream, over_groups, to_list
@@ -170,7 +171,7 @@ class Compiler:
             if constant is MISSING:
                 return self._compile_object(raw, path)
             return constant_node(constant, path, raw)
-        return constant_node(located(_canonical, None, raw, path), path, raw)
+        return constant_node(located(_canonical_of, None, raw, path), path, raw)
 
     def _compile_object(self, raw: dict[str, Any], path: Path) -> Node:
         if "$reql_type$" in raw and all(not _has_terms(value) for value in raw.values()):
@@ -273,7 +274,7 @@ def _join(nodes: Any) -> int:
     return determinism
 
 
-def _canonical(env: Any, value: Any) -> Any:
+def _canonical_of(env: Any, value: Any) -> Any:
     return d.canonical(value)
 
 
@@ -287,36 +288,62 @@ def _has_terms(raw: Any) -> bool:
 
 
 def literal(raw: Any) -> Any:
-    """The canonical datum that a raw tree of literals, arrays and objects stands for; MISSING if it has terms."""
+    """The canonical datum that a raw tree of literals, arrays, objects and written-out times stands for.
+
+    MISSING if it has other terms, or if the query must fail: then compiling it tells where. `raw` stays as it is.
+    """
     kind = raw.__class__
     if kind is str or kind is bool or raw is None:
         return raw
-    if kind is int:
-        return raw if -9007199254740992 <= raw <= 9007199254740992 else d.canonical(raw)
-    if kind is float:
-        return d.canonical(raw)
     if kind is dict:
-        if "$reql_type$" in raw:
-            return MISSING
-        out = {}
-        for key, value in raw.items():
+        return _literal_object(raw)
+    if kind is int:
+        return raw if -9007199254740992 <= raw <= 9007199254740992 else _canonical(raw)
+    if kind is float:
+        return _canonical(raw)
+    if len(raw) != 2 or raw[1].__class__ is not list:
+        return MISSING
+    if raw[0] == Term.MAKE_ARRAY:
+        if len(raw[1]) > 100_000:
+            return MISSING  # the array limit is the query's business
+        items = []
+        for value in raw[1]:
             if value.__class__ is not str:
                 value = literal(value)
                 if value is MISSING:
                     return MISSING
-            out[key] = value
-        return out
-    if len(raw) != 2 or raw[0] != Term.MAKE_ARRAY or raw[0].__class__ is not int or raw[1].__class__ is not list:
-        return MISSING
-    if len(raw[1]) > 100_000:
-        return MISSING  # the array limit is the query's business
-    items = []
-    for value in raw[1]:
+            items.append(value)
+        return items
+    if raw[0] == Term.ISO8601 and len(raw[1]) == 1 and raw[1][0].__class__ is str:
+        try:
+            return from_iso8601(raw[1][0])
+        except ReqlError:
+            return MISSING
+    return MISSING
+
+
+def _literal_object(raw: dict[str, Any]) -> Any:
+    if "$reql_type$" in raw:
+        return MISSING if any(map(_has_terms, raw.values())) else _canonical(dict(raw))
+    out = raw
+    for key, value in raw.items():
+        kind = value.__class__
+        if kind is str or kind is bool or (kind is int and -9007199254740992 <= value <= 9007199254740992):
+            continue
         value = literal(value)
         if value is MISSING:
             return MISSING
-        items.append(value)
-    return items
+        if out is raw:
+            out = raw.copy()
+        out[key] = value
+    return out
+
+
+def _canonical(raw: Any) -> Any:
+    try:
+        return d.canonical(raw)
+    except ReqlError:
+        return MISSING
 
 
 def located(convert: Callable[[Any, Any], Any], env: Any, value: Any, path: Path) -> Any:
