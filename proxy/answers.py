@@ -119,6 +119,18 @@ class QueryContext:
         self.returns_empty_batches = returns_empty_batches
         self.noreply = noreply
 
+    def without_reply(self) -> QueryContext:
+        """The same for a noreply query."""
+        return QueryContext(
+            self.user,
+            self.address,
+            self.connection_id,
+            self.fibers,
+            self.deadline,
+            self.returns_empty_batches,
+            noreply=True,
+        )
+
 
 class Evaluator(Protocol):
     """What the proxy runs queries with; implemented by `proxy/reql`."""

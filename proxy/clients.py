@@ -1,0 +1,217 @@
+"""All driver connections of a server: what they share, who they are, what they run, how they are ended.
+
+One rule: a connection is in here from its first byte to its last, so that the limits count every one and the
+system tables show every one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+from twisted.internet import defer
+
+from proxy.answers import Evaluator
+from proxy.fibers import FiberPool, Timers
+from proxy.frames import MAX_QUERY_BYTES
+from proxy.handshake import Authenticator
+from proxy.session import MAX_RUNNING, Query, Session
+
+log = logging.getLogger("rewinddb.proxy")
+
+_CUT_AFTER_S: Final = 1.0  # for a last error to reach a driver when the server stops
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one driver may take up, and all together."""
+
+    max_connections: int = 10_000
+    max_unauthenticated: int = 500
+    handshake_timeout_s: float = 20.0
+    max_running: int = MAX_RUNNING  # queries in flight on one connection
+    max_query_bytes: int = MAX_QUERY_BYTES
+    drain_timeout_s: float = 300.0  # for skipping a query that is too large
+    max_receiving_bytes: int = 1 << 30  # of all queries that have come in part
+    write_high_bytes: int = 1 << 20  # unsent: above it nothing new of the connection is run or read
+    write_abort_bytes: int = 256 << 20  # unsent: above it the connection is cut
+
+
+class LoginDesk(Authenticator, Protocol):
+    """`proxy.auth.UserDirectory`, as connections need it."""
+
+    def key_fits(self, user: str, key: bytes) -> bool: ...
+    def key_is_cheap(self, user: str) -> bool: ...
+
+
+class Member(Protocol):
+    """A connection, however it came: over the driver port or over HTTP."""
+
+    connection_id: int
+    address: tuple[str, int]
+    user: str
+    since_s: float
+    session: Session | None
+
+    def kill(self, query: Query, message: str) -> None: ...
+    def finish(self, message: str | None) -> None:
+        """Takes no more queries and closes when what runs is answered; with a message, ends that now."""
+
+    def cut(self) -> None:
+        """Closes without waiting for anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningQuery:
+    """A row for `rethinkdb.jobs`. body: the JSON text of the query; duration_s: since its START."""
+
+    query_id: str
+    connection_id: int
+    user: str
+    address: tuple[str, int]
+    duration_s: float
+    body: bytes
+
+
+class Clients:
+    """Every connection of this server. One per process, shared by all listeners."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        login: LoginDesk,
+        fibers: FiberPool,
+        timers: Timers,
+        server_id: str,
+        server_name: str,
+        limits: Limits | None = None,
+        server_version: str = "2.4.4",
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.evaluator = evaluator
+        self.login = login
+        self.fibers = fibers
+        self.timers = timers
+        self.limits = limits or Limits()
+        self.server_version = server_version
+        self.random_bytes = random_bytes
+        self.seconds = seconds
+        self.members: dict[int, Member] = {}
+        self.unauthenticated = 0
+        self.receiving_bytes = 0
+        self.queries_total = 0
+        self.connections_total = 0
+        self.is_draining = False
+        self.set_server(server_id, server_name)
+        self._secret = random_bytes(16)
+        self._next_id = 0
+        self._when_empty: defer.Deferred[None] | None = None
+
+    def set_server(self, server_id: str, server_name: str) -> None:
+        """What SERVER_INFO answers; to be called again when the server is renamed."""
+        self.server_info = orjson.dumps({"id": server_id, "name": server_name, "proxy": False})
+
+    def new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def enter(self, member: Member) -> None:
+        self.members[member.connection_id] = member
+        self.connections_total += 1
+
+    def leave(self, member: Member) -> None:
+        self.members.pop(member.connection_id, None)
+        if not self.members and self._when_empty is not None:
+            when_empty, self._when_empty = self._when_empty, None
+            when_empty.callback(None)
+
+    def refusal(self) -> str | None:
+        """Why a new connection is not taken, or None."""
+        if self.is_draining:
+            return "Server is shutting down."
+        if len(self.members) >= self.limits.max_connections or self.unauthenticated >= self.limits.max_unauthenticated:
+            return "Too many connections."
+        return None
+
+    # -- for the system tables ------------------------------------------------------------------------------------
+
+    def running(self) -> list[RunningQuery]:
+        """What runs or is an open stream, on all connections."""
+        now_s = self.seconds()
+        return [
+            RunningQuery(
+                self._query_id(member, query),
+                member.connection_id,
+                member.user,
+                member.address,
+                max(0.0, now_s - query.started_s),
+                query.body,
+            )
+            for member, query in self._queries()
+        ]
+
+    @property
+    def active(self) -> int:
+        """How many connections have a query that runs right now."""
+        return len({member.connection_id for member, query in self._queries() if query.is_running})
+
+    def kill(self, query_id: str) -> bool:
+        """Ends a query of `running`; False if there is none of this id (any more)."""
+        for member, query in self._queries():
+            if self._query_id(member, query) == query_id:
+                member.kill(query, "Query terminated by the `rethinkdb.jobs` table.")
+                return True
+        return False
+
+    def _queries(self) -> Iterator[tuple[Member, Query]]:
+        for member in list(self.members.values()):
+            if member.session is not None:
+                for query in list(member.session.queries.values()):
+                    if query.killed is None:
+                        yield member, query
+
+    def _query_id(self, member: Member, query: Query) -> str:
+        """The query's UUID, computed where it is asked for: most queries end before anyone could ask."""
+        name = b"%d.%d" % (member.connection_id, query.serial)
+        return str(uuid.UUID(bytes=hashlib.blake2b(name, digest_size=16, key=self._secret).digest(), version=4))
+
+    # -- shutting down --------------------------------------------------------------------------------------------
+
+    def drain(self, grace_s: float) -> defer.Deferred[None]:
+        """Takes no new connection or query; what runs may end within grace_s, then it is told that the server stops.
+
+        Fires when all connections are closed.
+        """
+        self.is_draining = True
+        if not self.members:
+            return defer.succeed(None)
+        when_empty: defer.Deferred[None] = defer.Deferred()
+        self._when_empty = when_empty
+        for member in list(self.members.values()):
+            member.finish(None)
+        late = self.timers.callLater(grace_s, self._end_the_rest)
+
+        def stop_waiting(result: Any) -> Any:
+            if late.active():
+                late.cancel()
+            return result
+
+        return when_empty.addBoth(stop_waiting)
+
+    def _end_the_rest(self) -> None:
+        log.warning("%d connections did not end in time: their queries are ended", len(self.members))
+        for member in list(self.members.values()):
+            member.finish("Server is shutting down.")
+        self.timers.callLater(_CUT_AFTER_S, self._cut_the_rest)
+
+    def _cut_the_rest(self) -> None:
+        for member in list(self.members.values()):
+            member.cut()

@@ -1,0 +1,340 @@
+"""One driver connection: the shell around the pure handshake and session. It alone knows a transport.
+
+It has the shape of an asyncio protocol, so that an event loop can call it directly; `proxy/listener` dresses it up
+for Twisted's transports, too.
+
+One rule: it decides nothing about queries; it performs the session's actions, and it stops reading whenever there
+is something that it could not act on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Final, Protocol
+
+from twisted.internet import threads
+
+from model.errors import ReqlError, ReqlResourceLimitError
+from proxy.answers import Answer, Cursor, Interrupted, QueryContext
+from proxy.clients import Clients
+from proxy.fibers import DelayedCall
+from proxy.frames import error_frame
+from proxy.handshake import CheckKey, Event, Handshake, Ready, Refuse
+from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
+
+log = logging.getLogger("rewinddb.proxy")
+
+_SLICE_S: Final = 0.002  # how long one connection's waiting frames are worked on before others get a turn
+
+
+class Wire(Protocol):
+    """What is needed of a transport; asyncio's have it."""
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def get_write_buffer_size(self) -> int: ...
+
+
+def next_batch(query: Query) -> Answer:
+    """Runs an open stream on."""
+    cursor = query.cursor
+    assert cursor is not None
+    return cursor.next_batch()
+
+
+def close_cursor(cursor: Cursor) -> None:
+    """Closes a cursor; what goes wrong then is nobody's to hear but the log's."""
+    try:
+        cursor.close()
+    except Exception:
+        log.exception("a cursor could not be closed")
+
+
+class Connection(asyncio.Protocol):
+    """From accept to loss. `session` is None until the handshake is done."""
+
+    def __init__(self, clients: Clients) -> None:
+        self.clients = clients
+        self.connection_id = clients.new_id()
+        self.address: tuple[str, int] = ("", 0)
+        self.user = ""
+        self.since_s = clients.seconds()
+        self.session: Session | None = None
+        self._wire: Any = None
+        self._handshake: Handshake | None = None
+        self._timer: DelayedCall | None = None
+        self._context: QueryContext | None = None
+        self._is_proceeding = False
+        self._is_paused = False
+        self._is_finishing = False
+        self._is_lost = False
+        self._received_bytes = 0  # of a query that has come in part; counted in clients.receiving_bytes
+        self._pool = clients.fibers
+        self._start_method = self._start
+        self._done_method = self._done
+
+    # -- called by the transport ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        peer = transport.get_extra_info("peername")
+        self.connected(transport, (str(peer[0]), int(peer[1])) if peer else ("", 0))
+        transport.set_write_buffer_limits(self.clients.limits.write_high_bytes)
+
+    def connected(self, wire: Wire, address: tuple[str, int]) -> None:
+        """The connection stands."""
+        clients = self.clients
+        self._wire = wire
+        self.address = address
+        refusal = clients.refusal()
+        if refusal is not None:
+            self._is_lost = True
+            wire.write(b"ERROR: " + refusal.encode() + b"\n\0")
+            wire.close()
+            return
+        clients.enter(self)
+        clients.unauthenticated += 1
+        self._handshake = Handshake(clients.login, clients.random_bytes, address[0], clients.server_version)
+        self._timer = clients.timers.callLater(clients.limits.handshake_timeout_s, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        session = self.session
+        if session is None:
+            self._shake_hands(data)
+            return
+        query = session.receive_start(data)
+        if query is None:
+            self._receive(session, data)
+            return
+        self._run(query)
+        if session.held or session.is_blocked:
+            self._settle_reading(session)
+
+    def pause_writing(self) -> None:
+        if self.session is not None:
+            self.session.is_blocked = True
+            self._settle_reading(self.session)
+
+    def resume_writing(self) -> None:
+        if self.session is not None:
+            self.session.is_blocked = False
+            self._go_on()
+
+    def connection_lost(self, reason: BaseException | None) -> None:
+        if self._is_lost:
+            return
+        self._is_lost = True
+        self._stop_timer()
+        self._count_received(0)
+        if self._handshake is not None:
+            self._handshake = None
+            self.clients.unauthenticated -= 1
+        if self.session is not None:
+            self._perform(self.session.closed())
+        self.clients.leave(self)
+
+    # -- for `Clients` --------------------------------------------------------------------------------------------
+
+    def kill(self, query: Query, message: str) -> None:
+        """Ends one query of this connection."""
+        if self.session is not None:
+            self._perform(self.session.kill(query, message))
+
+    def finish(self, message: str | None) -> None:
+        """Takes no more queries and closes when what runs is answered; with a message, ends that now."""
+        self._is_finishing = True
+        session = self.session
+        if session is not None:
+            session.take_no_more()
+            for query in list(session.queries.values()):
+                if message is not None or query.is_feed or not query.is_running:
+                    self._perform(session.kill(query, message or SHUTTING_DOWN))
+        self._close_if_finished()
+
+    def cut(self) -> None:
+        """Closes without waiting for anything."""
+        self._wire.abort()
+
+    def _close_if_finished(self) -> None:
+        session = self.session
+        if session is None or not any(query.is_running for query in session.queries.values()):
+            self._wire.close()
+
+    # -- handshake ------------------------------------------------------------------------------------------------
+
+    def _shake_hands(self, data: bytes) -> None:
+        if self._handshake is not None:
+            self._heed(self._handshake.receive(data))
+
+    def _heed(self, events: list[Event]) -> None:
+        """Performs what the handshake says."""
+        for event in events:
+            if isinstance(event, bytes):
+                self._wire.write(event)
+            elif isinstance(event, CheckKey):
+                self._check_key(event)
+            elif isinstance(event, Ready):
+                self._begin_session(event)
+            elif isinstance(event, Refuse):
+                log.info("connection from %s:%d refused: %s", *self.address, event.reason)
+                self._wire.close()
+
+    def _check_key(self, event: CheckKey) -> None:
+        login = self.clients.login
+        if login.key_is_cheap(event.user):
+            self._key_checked(login.key_fits(event.user, event.key))
+            return
+        self._pause(True)
+        threads.deferToThread(login.key_fits, event.user, event.key).addCallbacks(self._key_checked, self._key_failed)
+
+    def _key_checked(self, is_right: bool) -> None:
+        if self._handshake is not None:
+            self._pause(False)
+            self._heed(self._handshake.key_checked(is_right))
+
+    def _key_failed(self, failure: Any) -> None:
+        log.error("a key could not be checked: %s", failure)
+        self._wire.abort()
+
+    def _begin_session(self, event: Ready) -> None:
+        clients = self.clients
+        self._handshake = None
+        clients.unauthenticated -= 1
+        self._stop_timer()
+        self.user = event.user
+        self._context = QueryContext(
+            event.user,
+            self.address,
+            self.connection_id,
+            clients.fibers,
+            returns_empty_batches=event.one_at_a_time,
+        )
+        self.session = Session(
+            self._context,
+            clients.server_info,
+            1 if event.one_at_a_time else clients.limits.max_running,
+            clients.limits.max_query_bytes,
+        )
+        if event.rest:
+            self.data_received(event.rest)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        log.info("connection from %s:%d took too long and is cut", *self.address)
+        self._wire.abort()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- queries --------------------------------------------------------------------------------------------------
+
+    def _receive(self, session: Session, data: bytes) -> None:
+        """The general way for bytes: pieces of frames, many frames, all kinds of queries."""
+        actions = session.receive(data)
+        if actions is None or self._received_bytes:
+            self._receive_in_part(session)
+        self._proceed(session, actions)
+
+    def _proceed(self, session: Session, actions: list[Action] | None) -> None:
+        """Performs actions and acts on waiting frames for one slice; the rest waits for the next turn."""
+        self._is_proceeding = True
+        ends_s = self._pool.seconds() + _SLICE_S
+        while actions is not None:
+            self._perform(actions)
+            if session.held and self._pool.seconds() >= ends_s:
+                self.clients.timers.callLater(0, self._go_on)
+                break
+            actions = session.proceed()
+        self._is_proceeding = False
+        self._settle_reading(session)
+
+    def _go_on(self) -> None:
+        """There may be room for waiting frames again."""
+        session = self.session
+        if session is not None and not self._is_proceeding and not self._is_lost:
+            self._proceed(session, session.proceed())
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            kind = type(action)
+            if kind is bytes:
+                self._send(action)  # type: ignore[arg-type]
+            elif kind is Query:
+                self._run(action)  # type: ignore[arg-type]
+            elif isinstance(action, Interrupt):
+                self._pool.interrupt(action.query, action.message)
+            elif isinstance(action, Close):
+                close_cursor(action.cursor)
+            elif isinstance(action, Disconnect):
+                log.info("connection from %s:%d closed: %s", *self.address, action.reason)
+                self._wire.close()
+
+    def _send(self, data: bytes) -> None:
+        if self._is_lost:
+            return
+        self._wire.write(data)
+        assert self.session is not None
+        if self.session.is_blocked and self._wire.get_write_buffer_size() > self.clients.limits.write_abort_bytes:
+            log.warning("connection from %s:%d does not read what it asked for and is cut", *self.address)
+            self._wire.abort()
+
+    def _run(self, query: Query) -> None:
+        self.clients.queries_total += 1
+        if query.cursor is None:
+            self._pool.run(self._start_method, query, self._done_method)
+        else:
+            self._pool.run(next_batch, query, self._done_method)
+
+    def _start(self, query: Query) -> Answer:
+        query.started_s = self._pool.slice_began_s
+        context = self._context
+        assert context is not None
+        if query.noreply:
+            context = context.without_reply()
+        return self.clients.evaluator.start(query.body, context)
+
+    def _done(self, query: Query, answer: Answer, error: ReqlError | Interrupted | None) -> None:
+        session = self.session
+        assert session is not None
+        if error is None:
+            self._perform(session.finished(query, answer))
+        else:
+            self._perform(session.failed(query, error))
+        if session.held and not self._is_proceeding:
+            self._go_on()
+        if self._is_finishing:
+            self._close_if_finished()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def _settle_reading(self, session: Session) -> None:
+        self._pause(bool(session.held) or session.is_blocked)
+
+    def _pause(self, is_paused: bool) -> None:
+        if is_paused != self._is_paused and not self._is_lost:
+            self._is_paused = is_paused
+            if is_paused:
+                self._wire.pause_reading()
+            else:
+                self._wire.resume_reading()
+
+    def _receive_in_part(self, session: Session) -> None:
+        """Bytes came that complete no frame, or that complete one which came in part: counts what is kept."""
+        self._count_received(session.received_bytes)
+        if session.is_draining and self._timer is None:
+            self._timer = self.clients.timers.callLater(self.clients.limits.drain_timeout_s, self._give_up)
+        if self._received_bytes and self.clients.receiving_bytes > self.clients.limits.max_receiving_bytes:
+            log.warning("connection from %s:%d is cut: too much is being received at once", *self.address)
+            text = "The server is receiving too many large queries at once."
+            self._send(error_frame(session.received_token, ReqlResourceLimitError(text)))
+            self._wire.close()
+            self.connection_lost(None)
+
+    def _count_received(self, count: int) -> None:
+        self.clients.receiving_bytes += count - self._received_bytes
+        self._received_bytes = count
