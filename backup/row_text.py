@@ -10,7 +10,7 @@ parser (about 900 levels); the file is not bounded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 import msgspec
@@ -19,6 +19,7 @@ from model.errors import UnfitArchive
 
 ROW_BYTES_MAX = 128 << 20
 _LINE_BYTES_MAX = 4 << 20
+_READ_BYTES = 1 << 20
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 # A whole string, or one character that opens or closes something or starts a string.
@@ -32,6 +33,14 @@ class _After(Enum):
     START = 0
     ROW = 1
     COMMA = 2
+
+
+def json_rows(read: Callable[[int], bytes], name: str, row_bytes_max: int = ROW_BYTES_MAX) -> Iterator[list[bytes]]:
+    """The rows of a file, in batches. read: gives at most so many bytes, b"" at the end. name: for errors."""
+    cutter = RowCutter(name, row_bytes_max)
+    while chunk := read(_READ_BYTES):
+        yield cutter.feed(chunk)
+    yield cutter.finish()
 
 
 class RowCutter:

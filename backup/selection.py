@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from model.errors import BadSetting
+from model.errors import BadSetting, ToolFailed
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 SYSTEM_DATABASE = "rethinkdb"
@@ -54,13 +54,13 @@ class Selection:
         return not self.wanted or any(name in self.wanted for name in ((database, table), (database, None)))
 
     def choose(self, present: Sequence[TableName], databases: Iterable[str]) -> list[TableName]:
-        """The present tables that are asked for, sorted. BadSetting if a wanted one is not there."""
+        """The present tables that are asked for, sorted. ToolFailed if a wanted one is not there."""
         known = set(databases)
         for name in self.wanted:
             if name.database not in known:
-                raise BadSetting(f"Error: Database '{name.database}' not found")
+                raise ToolFailed(f"Database '{name.database}' not found")
             if name.table is not None and name not in present:
-                raise BadSetting(f"Error: Table not found: '{name}'")
+                raise ToolFailed(f"Table not found: '{name}'")
         return sorted(name for name in present if self.holds(name.database, name.table or ""))
 
 

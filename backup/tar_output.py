@@ -27,17 +27,25 @@ class TarOutput:
     """A tar being written to `raw`. Members are added one after the other, by one thread.
 
     time_s: the members' time of change. threads: how many compress. temp_dir: where an unnamed file may be made.
+    can_rewind: whether `raw` is a file that may be written at any place.
     """
 
     def __init__(
-        self, raw: IO[bytes], codec: Codec, time_s: int, threads: int = 1, temp_dir: str | None = None
+        self,
+        raw: IO[bytes],
+        codec: Codec,
+        time_s: int,
+        *,
+        threads: int = 1,
+        temp_dir: str | None = None,
+        can_rewind: bool = True,
     ) -> None:
         self._raw = raw
         self._target = raw
         self._codec = codec
         self._time_s = time_s
         self._temp_dir = temp_dir
-        self._can_rewind = _can_rewind(raw)
+        self._can_rewind = can_rewind
         self._pool = ThreadPoolExecutor(threads, "compress")
         self._in_work: deque[Future[bytes]] = deque()
         self._in_work_max = 2 * threads
@@ -157,10 +165,3 @@ class Member:
 
 def _padding(size: int) -> bytes:
     return bytes(-size % _TAR_BLOCK)
-
-
-def _can_rewind(raw: IO[bytes]) -> bool:
-    try:
-        return raw.seekable()
-    except (AttributeError, ValueError):
-        return False

@@ -137,3 +137,7 @@ class LeadershipLost(RewindError):
 
 class UnfitArchive(RewindError):
     """A dump, image or log slice is damaged, hostile, or of a format that this version does not read."""
+
+
+class ToolFailed(RewindError):
+    """A command such as dump or restore could not do what was asked; nothing is wrong with the server's data."""
