@@ -41,7 +41,7 @@ class Pipe(io.BytesIO):
 
 
 def written(out: io.BytesIO, codec: Any, members: list[tuple[str, bytes | list[bytes]]]) -> bytes:
-    tar = TarOutput(out, codec(), 1_700_000_000, threads=2)
+    tar = TarOutput(out, codec(), 1_700_000_000, threads=2, can_rewind=out.seekable())
     for name, content in members:
         if isinstance(content, bytes):
             tar.add(name, content)
