@@ -44,15 +44,16 @@ class Db(Value):
 
 
 class Table(Value):
-    """A whole table; `source` reads and knows it."""
+    """A whole table; `source` reads and knows it. `path` is of the term that named it, to blame for wrong uses."""
 
-    __slots__ = ("db", "name", "source")
+    __slots__ = ("db", "name", "path", "source")
     type_label = "TABLE"
 
-    def __init__(self, db: Db, name: str, source: TableSource) -> None:
+    def __init__(self, db: Db, name: str, source: TableSource, path: Path | None = None) -> None:
         self.db = db
         self.name = name
         self.source = source
+        self.path = path
 
     def describe(self) -> str:
         return f'table("{self.name}")'
@@ -90,7 +91,7 @@ class TableSlice(Value):
         return self.low is not d.MINVAL or self.high is not d.MAXVAL
 
     def describe(self) -> str:
-        return f'table("{self.table.name}")'
+        return f"SELECTION ON table({self.table.name})"
 
 
 class Selection(Value):
@@ -111,26 +112,50 @@ class SingleSelection(Value):
     """One row (or the lack of one) of a table by primary key. The row stays JSON text until somebody looks inside.
 
     `origin` tells `changes` how the row was found: ("get",) or a description of the slice or stream it came from.
+    find: gives the row when it is first asked for (min and max of an index), instead of `key` and `text`.
     """
 
-    __slots__ = ("_datum", "_loaded", "_text", "key", "origin", "table")
+    __slots__ = ("_datum", "_find", "_key", "_loaded", "_text", "origin", "table")
     type_label = "SINGLE_SELECTION"
 
-    def __init__(self, table: Table, key: Any, text: bytes | None, origin: Any = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        key: Any,
+        text: bytes | None,
+        origin: Any = None,
+        find: Callable[[], bytes] | None = None,
+    ) -> None:
         self.table = table
-        self.key = key
+        self._key = key
         self._text = text
         self._loaded = False
         self._datum: Any = None
+        self._find = find
         self.origin = origin
+
+    @property
+    def key(self) -> Any:
+        """The row's primary key."""
+        if self._find is not None:
+            self.datum()
+        return self._key
 
     def text(self) -> bytes:
         """The row's JSON text, `null` if there is none."""
+        if self._find is not None:
+            self.datum()
         return b"null" if self._text is None else self._text
 
     def datum(self) -> Any:
         if not self._loaded:
-            self._datum = None if self._text is None else d.loads(self._text)
+            if self._find is not None:
+                self._text = self._find()
+                self._find = None
+                self._datum = d.loads(self._text)
+                self._key = self._datum[self.table.source.primary_key]
+            elif self._text is not None:
+                self._datum = d.loads(self._text)
             self._loaded = True
         return self._datum
 
@@ -200,14 +225,7 @@ class Func(Value):
     def datum(self, *arguments: Any) -> Any:
         """The body's value as a datum."""
         value = self.call(*arguments)
-        if value.__class__ in PLAIN:
-            return value
-        try:
-            return as_datum(self.env, value)
-        except ReqlError as error:
-            if error.path is None:
-                error.path = self.path
-            raise
+        return value if value.__class__ in PLAIN else self.as_datum(value)
 
     def each(self, rows: list[Any]) -> list[Any]:
         """`datum` of every row: the hot loop of map, filter, group and aggregations."""
@@ -222,11 +240,12 @@ class Func(Value):
             values[slot] = row
             value = run(env)
             if value.__class__ not in PLAIN:
-                value = self._to_datum(value)
+                value = self.as_datum(value)
             add(value)
         return out
 
-    def _to_datum(self, value: Any) -> Any:
+    def as_datum(self, value: Any) -> Any:
+        """The datum in what the body gave, blaming the body if there is none."""
         try:
             return as_datum(self.env, value)
         except ReqlError as error:
@@ -276,7 +295,8 @@ def describe_short(value: Any) -> str:
 
 def wrong_kind(expected: str, value: Any) -> ReqlQueryLogicError:
     """RethinkDB's type error between kinds of values (`rcheck_literal_type`)."""
-    error = ReqlNonExistenceError if value is None else ReqlQueryLogicError
+    absent = value is None or (value.__class__ is SingleSelection and value.datum() is None)
+    error = ReqlNonExistenceError if absent else ReqlQueryLogicError
     return error(f"Expected type {expected} but found {type_label(value)}:\n{describe(value)}")
 
 
@@ -318,6 +338,15 @@ def as_string(env: Any, value: Any) -> str:
     if value.__class__ is str:
         return value
     raise wrong_type("STRING", value)
+
+
+def string_at(env: Any, value: Any, at: int | str) -> str:
+    """A string; what is none blames argument or optarg `at`."""
+    try:
+        return as_string(env, value)
+    except ReqlError as error:
+        error.at = at
+        raise
 
 
 def as_bool(env: Any, value: Any) -> bool:
@@ -389,17 +418,6 @@ def as_func_or_constant(env: Any, value: Any) -> Func:
     func = NativeFunc(env, lambda *_: constant, None)
     func.matches_object = constant.__class__ is dict
     return func
-
-
-def as_func_or_field(env: Any, value: Any) -> Func:
-    """A function; a string becomes the function that gets this field (GET_FIELD_SHORTCUT)."""
-    if isinstance(value, Func):
-        return value
-    if isinstance(value, Value) and value.__class__ is not SingleSelection:
-        raise wrong_kind("FUNCTION", value)
-    key = as_datum(env, value)
-
-    return NativeFunc(env, lambda row: env.world.bracket(env, row, key), 1)
 
 
 def check_array_size(env: Env, size: int) -> None:

@@ -33,7 +33,7 @@ ALWAYS_CHANGES: Final = 2
 class Stats:
     """What a write comes to, as its result: counters, the first error, changes, warnings."""
 
-    __slots__ = ("changes", "counts", "first_error", "limit", "return_changes", "truncated", "warnings")
+    __slots__ = ("changes", "counts", "first_error", "limit", "return_changes", "truncated", "warnings", "was_used")
 
     def __init__(self, return_changes: int, array_limit: int) -> None:
         self.counts = {"deleted": 0, "errors": 0, "inserted": 0, "replaced": 0, "skipped": 0, "unchanged": 0}
@@ -43,6 +43,7 @@ class Stats:
         self.limit = array_limit
         self.truncated = False
         self.warnings: list[str] = []
+        self.was_used = False  # whether there was any row at all: without, there is no list of changes
 
     def add_error(self, message: str) -> None:
         self.counts["errors"] += 1
@@ -59,7 +60,7 @@ class Stats:
         out: dict[str, Any] = dict(self.counts)
         if self.first_error is not None:
             out["first_error"] = self.first_error
-        if self.return_changes:
+        if self.return_changes and self.was_used:
             out["changes"] = self.changes
         warnings = list(self.warnings)
         if self.truncated:
@@ -146,6 +147,7 @@ class RowWriter:
     def write(self, key: bytes, decide: Decide, offered: Any = None) -> None:
         """Decides on one row. Errors of the decision are counted, not raised. `offered`: what to show when it fails."""
         stats = self._stats
+        stats.was_used = True
         if self._fibers is None:
             self._fibers, self._env.fibers = self._env.fibers, UNBROKEN
         old_text = self._pending[key] if key in self._pending else self._env.data.get_head(self._table_id, key)

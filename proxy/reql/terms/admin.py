@@ -12,7 +12,7 @@ from proxy.reql.ids import Term
 from proxy.reql.registry import NEVER, fail, term
 from proxy.reql.terms.select import SYSTEM_DB, check_name, find_db
 from proxy.reql.terms.writes import durability_of
-from proxy.reql.values import Db, as_datum, as_db, as_integer, as_string
+from proxy.reql.values import Db, as_datum, as_db, as_integer, as_string, string_at
 
 MAX_SHARDS = 64
 
@@ -26,8 +26,8 @@ def db_and_name(env: Any, arguments: tuple[Any, ...], optargs: dict[str, Any]) -
     """(database, table name) of a term called on a database, or on none."""
     if len(arguments) == 1:
         database = default_db(env, optargs)
-        return database, check_name(as_string(env, arguments[0]), "Table", 0)
-    return as_db(env, arguments[0]), check_name(as_string(env, arguments[1]), "Table", 1)
+        return database, check_name(string_at(env, arguments[0], 0), "Table", 0)
+    return as_db(env, arguments[0]), check_name(string_at(env, arguments[1], 1), "Table", 1)
 
 
 @term(Term.DB_CREATE, "db_create", "1", takes=(as_string,), determinism=NEVER)

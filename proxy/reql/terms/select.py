@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import Path, ReqlOpFailedError
+from model.errors import Path, ReqlOpFailedError, ReqlQueryLogicError
 from proxy.reql.compiler import Compiler, Node
 from proxy.reql.ids import Term
 from proxy.reql.registry import NEVER, TermSpec, fail, fail_absent, special, term
@@ -24,6 +24,7 @@ from proxy.reql.values import (
     as_string,
     as_table,
     describe_short,
+    string_at,
 )
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -57,7 +58,7 @@ def find_db(env: Any, name: str) -> Db:
 READ_MODES: Final = ("majority", "single", "outdated")
 
 
-def table(env: Any, *arguments: Any, **optargs: Any) -> Table:
+def table(env: Any, *arguments: Any, path: Path = (), **optargs: Any) -> Table:
     """`r.table(name)` in the query's default database, or `db.table(name)`."""
     if "use_outdated" in optargs:
         fail("The `use_outdated` optarg is no longer supported.  Use the `read_mode` optarg instead.")
@@ -69,13 +70,15 @@ def table(env: Any, *arguments: Any, **optargs: Any) -> Table:
         fail(f'Identifier format `{identifier_format}` unrecognized (options are "name" and "uuid").')
     if len(arguments) == 1:
         database = as_db(env, optargs["db"]) if "db" in optargs else find_db(env, "test")
-        name = check_name(as_string(env, arguments[0]), "Table", 0)
+        name = check_name(string_at(env, arguments[0], 0), "Table", 0)
     else:
         database = as_db(env, arguments[0])
-        name = check_name(as_string(env, arguments[1]), "Table", 1)
+        name = check_name(string_at(env, arguments[1], 1), "Table", 1)
     if read_mode == "majority" or env.read_mode == "single":
         env.read_mode = read_mode
-    return find_table(env, database, name, identifier_format)
+    found = find_table(env, database, name, identifier_format)
+    found.path = path
+    return found
 
 
 _TABLE: Final = TermSpec(
@@ -85,6 +88,7 @@ _TABLE: Final = TermSpec(
     2,
     optargs={"db": None, "read_mode": as_string, "use_outdated": None, "identifier_format": as_string},
     determinism=NEVER,
+    wants_path=True,
     body=table,
 )
 
@@ -168,9 +172,11 @@ def _between(env: Any, part: TableSlice, low: Any, high: Any, optargs: dict[str,
     if index is None:
         index = part.index if part.index is not None else part.table.source.primary_key
     if part.bounded:
-        fail("Cannot perform multiple BETWEENs on the same table.", 0)
+        raise ReqlQueryLogicError("Cannot perform multiple BETWEENs on the same table.", part.table.path)
     if part.index is not None and part.index != index:
-        fail(f"Cannot call BETWEEN on index `{index}` after ordering on index `{part.index}`.", 0)
+        raise ReqlQueryLogicError(
+            f"Cannot call BETWEEN on index `{index}` after ordering on index `{part.index}`.", part.table.path
+        )
     return TableSlice(part.table, index, low, high, left_open, right_open, part.sorting)
 
 

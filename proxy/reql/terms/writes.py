@@ -14,6 +14,7 @@ from proxy.reql.streams import as_selection, as_stream, grouped_value, over_grou
 from proxy.reql.values import (
     PLAIN,
     Func,
+    NativeFunc,
     SingleSelection,
     Table,
     as_bool,
@@ -21,6 +22,7 @@ from proxy.reql.values import (
     as_func_or_constant,
     as_string,
     as_table,
+    string_at,
 )
 from proxy.reql.writing import ALWAYS_CHANGES, CHANGES, NO_CHANGES, RowWriter, Stats
 
@@ -66,26 +68,15 @@ def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
     conflict = _conflict_rule(env, optargs.get("conflict"))
     durability = durability_of(optargs)
     insertion = _Insertion(env, table, conflict, durability, stats, optargs.get("ignore_write_hook", False))
-    if what.__class__ is SingleSelection:
-        what = what.datum()
-    if what.__class__ is dict:
-        insertion.add(what)
+    document = what.datum() if what.__class__ is SingleSelection else what
+    if document.__class__ is dict:
+        insertion.add(document)
     else:
-        stream = located_stream(env, what)
-        for rows in stream.chunks(env):
+        for rows in as_stream(env, what, 1).chunks(env):
             for row in rows:
                 insertion.add(row)
             insertion.flush()
     return insertion.finish()
-
-
-def located_stream(env: Any, value: Any) -> Any:
-    """The documents to insert as a stream; a type error blames the second argument."""
-    try:
-        return as_stream(env, value)
-    except ReqlError as error:
-        error.at = 1
-        raise
 
 
 def _conflict_rule(env: Any, conflict: Any) -> Any:
@@ -97,7 +88,7 @@ def _conflict_rule(env: Any, conflict: Any) -> Any:
         if conflict.arity not in (0, 3):
             fail("The conflict function passed to `insert` should expect 3 arguments.")
         return conflict
-    name = as_string(env, conflict)
+    name = string_at(env, conflict, "conflict")
     if name not in ("error", "replace", "update"):
         fail(
             f'Conflict option `{name}` unrecognized (options are "error", "replace" and "update").',
@@ -125,14 +116,14 @@ class _Insertion:
         if row.__class__ is dict and "$reql_type$" not in row and primary_key not in row:
             row = {**row, primary_key: self._make_key()}
         try:
-            if not d.is_object(row):
-                d.fail_typed(row, f"Cannot perform get_field on a non-object non-sequence `{d.trunc_print(row)}`.")
+            d.expect(row, "OBJECT")
             if primary_key not in row:
                 raise ReqlQueryLogicError(
                     f"Inserted object must have primary key `{primary_key}`:\n{d.print_datum(row)}"
                 )
             key = primary_key_bytes(row[primary_key])
         except ReqlRuntimeError as error:
+            self._stats.was_used = True
             self._stats.add_error(error.message)
             if self._stats.return_changes:
                 self._stats.add_change({"old_val": None, "new_val": None, "error": error.message})
@@ -213,8 +204,8 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                     raise ReqlQueryLogicError(
                         "Could not prove argument deterministic.  Maybe you want to use the non_atomic flag?", path
                     )
-                function = located(as_func_or_constant, env, nodes[1].run(env), nodes[1].path)
-                rule, determinism = make_rule(function), function.determinism
+                function = _change_function(env, nodes[1], lazily=id is Term.UPDATE)
+                rule, determinism = make_rule(function), nodes[1].determinism
             else:
                 rule = make_rule(None)
             target = nodes[0].run(env)
@@ -225,10 +216,27 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                 return _change(env, target, rule, determinism, given)
             except ReqlError as error:
                 if error.path is None:
-                    error.path = nodes[error.at].path if isinstance(error.at, int) else path
+                    error.path = _blamed(error, nodes, optargs, path)
                 raise
 
         return Node(run, id, path, raw, NEVER, arguments=nodes, optargs=optargs)
+
+
+def _blamed(error: ReqlError, nodes: list[Node], optargs: dict[str, Node], path: Path) -> Path:
+    if isinstance(error.at, int):
+        return nodes[error.at].path
+    return optargs[error.at].path if error.at in optargs else path
+
+
+def _change_function(env: Any, node: Node, lazily: bool) -> Func:
+    """What update or replace was given, as a function. An update's plain expression is evaluated for every row."""
+    if lazily and node.term not in (Term.FUNC, Term.DATUM):
+        return NativeFunc(env, lambda old: _evaluated(env, node, old), 1, determinism=node.determinism)
+    return located(as_func_or_constant, env, node.run(env), node.path)  # type: ignore[no-any-return]
+
+
+def _evaluated(env: Any, node: Node, old: Any) -> Any:
+    return located(as_func_or_constant, env, node.run(env), node.path).datum(old)
 
 
 def _evaluate_optargs(env: Any, spec: TermSpec, optargs: dict[str, Node]) -> dict[str, Any]:
@@ -308,19 +316,22 @@ _change_term(Term.DELETE, "delete", "1", _delete_rule)
 FOR_EACH_FAILED = "FOR_EACH expects one or more basic write queries."
 
 
-@term(Term.FOR_EACH, "foreach", "2", takes=(as_stream, as_func_or_constant), determinism=NEVER)
+@term(Term.FOR_EACH, "foreach", "2", takes=(None, as_func_or_constant), determinism=NEVER)
 def for_each(env: Any, rows: Any, function: Func) -> dict[str, Any]:
     """Runs a write for each row and adds up the results."""
     total: dict[str, Any] = {}
     warnings: list[str] = []
-    for row in rows.rows(env):
+    for row in as_stream(env, rows).rows(env):
         value = function.call(row)
         try:
             result = as_datum(env, value)
-            for part in result if result.__class__ is list else [result]:
+            if result.__class__ is not dict:
+                d.expect(result, "ARRAY")
+            for part in [result] if result.__class__ is dict else result:
                 total = merge_stats(total, part, env.array_limit, warnings)
         except ReqlError as error:
-            raise type(error)(f"{FOR_EACH_FAILED}  {error.message}", function.path) from error
+            message = f"{FOR_EACH_FAILED}  {error.message}"
+            raise type(error)(message, function.path or None, None if function.path else 1) from error
     if warnings:
         total["warnings"] = [*total.get("warnings", []), *dict.fromkeys(warnings)]
     return total
