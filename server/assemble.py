@@ -22,6 +22,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.ssl import CertificateOptions
+from twisted.internet.task import LoopingCall
 
 from conf.settings import Settings
 from consensus.core import Config, SoftState
@@ -36,6 +37,7 @@ from proxy.clients import Clients, Limits
 from proxy.fibers import FiberPool
 from proxy.listener import DriverListener
 from proxy.reql.evaluator import ReqlEvaluator
+from proxy.reql.feeds import FeedHub
 from proxy.reql.index_functions import index_keys
 from server import VERSION
 from server.building import IndexBuilding
@@ -44,6 +46,7 @@ from server.replica import Replica
 from server.retention import KeptLog
 from server.system import Site, SystemTables
 from server.tls import certificate
+from server.views import Views
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
@@ -83,10 +86,14 @@ class Assembly:
         self._replica = Replica(self._node, self._machine.store, self._head, self._fibers, _now_ms)
         self._node.on_applied = self._head.settle
         self._node.on_leadership = self._leadership_changed
+        self._chores = LoopingCall(self._every_second)
         self._building = IndexBuilding(self._machine, reactor)
         self._machine.on_catalog = self._catalog_changed
-        self._system = SystemTables(_site(settings, folder))
-        world = ServerWorld(self._replica, self._system)
+        self._feeds = FeedHub(self._machine.watched.add, self._machine.watched.discard, loop.call_soon)
+        self._machine.on_changes = self._feeds.on_changes
+        self._views = Views(self._machine.store.view, time.time)
+        self._system = SystemTables(_site(settings, folder), self._views)
+        world = ServerWorld(self._replica, self._system, self._feeds)
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
         self._clients = Clients(
             ReqlEvaluator(world),
@@ -114,6 +121,8 @@ class Assembly:
         if "admin" not in self._machine.catalog.documents("users"):
             await self._propose(list(self._first_effects()))
         self._building.wake()
+        self._chores.clock = self._reactor
+        self._chores.start(1.0, now=False)
         driver = self._settings.driver
         try:
             await self._listener.start()
@@ -141,11 +150,13 @@ class Assembly:
         await self._listener.stop()
         await self._clients.drain(timeout_s)
         self._building.stop()
+        self._stop_chores()
         await self._node.stop()
 
     def abandon(self, error: BaseException, grace_s: float) -> Deferred[None]:
         """After a failure: drivers that wait are told, then all connections end. Nothing more is promised."""
         self._building.stop()
+        self._stop_chores()
         return ensureDeferred(self._abandon(grace_s))
 
     async def _abandon(self, grace_s: float) -> None:
@@ -154,9 +165,14 @@ class Assembly:
 
     def close(self) -> None:
         """Closes the files; the reactor has stopped."""
+        self._views.close_all()
         self._engine.close()
 
     # -- inside
+
+    def _stop_chores(self) -> None:
+        if self._chores.running:
+            self._chores.stop()
 
     def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
         settings = self._settings
@@ -215,10 +231,18 @@ class Assembly:
     def _leadership_changed(self, state: SoftState) -> None:
         if not self._node.is_leader:
             self._head.drop()
+            self._feeds.fail_all()
 
     def _catalog_changed(self, effect: Effect) -> None:
         if effect[0] == Kind.CREATE_INDEX:
             self._building.wake()
+        elif effect[0] == Kind.DROP_TABLE:
+            self._feeds.on_table_gone(effect[1])
+        self._feeds.poll()
+
+    def _every_second(self) -> None:
+        self._feeds.poll()
+        self._views.drop_idle()
 
     def _warn_about_open_doors(self) -> None:
         address = self._settings.driver.address

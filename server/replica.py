@@ -52,6 +52,20 @@ class Rows(Protocol):
     def index_progress(self, index_id: int) -> float: ...
 
 
+class FixedRows(Rows, Protocol):
+    """A point-in-time read (`storage.rows.StoreView`)."""
+
+    @property
+    def applied_index(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class LiveRows(Rows, Protocol):
+    """The applied state as it moves (`storage.rows.LiveStore`)."""
+
+    def view(self) -> FixedRows: ...
+
+
 class Newest(Protocol):
     """Rows as the proposed writes leave them (`storage.head.Head`)."""
 
@@ -70,7 +84,7 @@ class Waits(Protocol):
 class Replica:
     """The `Data` port of the evaluator, over the log and the applied state of this server."""
 
-    def __init__(self, log: Log, rows: Rows, head: Newest, fibers: Waits, now_ms: Callable[[], int]) -> None:
+    def __init__(self, log: Log, rows: LiveRows, head: Newest, fibers: Waits, now_ms: Callable[[], int]) -> None:
         self._log = log
         self._rows = rows
         self._head = head
@@ -131,6 +145,10 @@ class Replica:
         self._log.when_applied(*place, lambda error: self._give_turn())
         self._wait_until_applied(place)
         return result
+
+    def view(self) -> FixedRows:
+        """The applied state as it is at this moment, for reads alone; to be closed."""
+        return self._rows.view()
 
     def sync(self, table_id: int) -> None:
         """Returns when all that was proposed is on disk and applied. `table_id` is of no matter: there is one log."""

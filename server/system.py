@@ -14,11 +14,14 @@ from uuid import UUID, uuid5
 from model import datum as d
 from model import order
 from model.catalog import Catalog, Table
-from model.errors import ReqlOpFailedError
+from model.errors import ReqlOpFailedError, ReqlQueryLogicError
 from model.pseudo_time import make_time
 from proxy.reql.registry import fail
 from proxy.reql.streams import MAX_CHUNK, IteratorStream, Stream
 from proxy.reql.values import as_integer
+from proxy.reql.writing import Stats
+from server.system_writes import SystemWriter, Write
+from server.views import Views
 
 SYSTEM_DB: Final = "rethinkdb"
 SYSTEM_DB_UUID: Final = "b99b9572-8e53-5fef-9a2b-5e6aba3edf1c"
@@ -165,10 +168,14 @@ TABLES: Final[dict[str, Rows]] = {
 
 
 class SystemTables:
-    """The port that terms find system tables by. `site` is replaced once the ports are known."""
+    """The port that terms find system tables by. `site` is replaced once the ports are known.
 
-    def __init__(self, site: Site) -> None:
+    The table `views` is ours and not RethinkDB's: it can be used, but is not listed.
+    """
+
+    def __init__(self, site: Site, views: Views) -> None:
         self.site = site
+        self.views = views
 
     def names(self) -> list[str]:
         return sorted(TABLES)
@@ -209,8 +216,19 @@ class SystemTables:
         return total
 
     def source(self, env: Any, name: str, identifier_format: str) -> SystemTable | None:
+        if name == "views":
+            return SystemTable(name, lambda *_: self.views.rows(), self, identifier_format, self._write_view)
         rows = TABLES.get(name)
         return None if rows is None else SystemTable(name, rows, self, identifier_format)
+
+    def _write_view(self, env: Any, key: Any, old: Any, new: Any) -> None:
+        if new is None:
+            self.views.close(key)
+        elif old is not None or new != {"id": key}:
+            raise ReqlQueryLogicError("A row of `rethinkdb.views` has an `id` and nothing else that could be written.")
+        else:
+            env.prepare_read()
+            self.views.open(key)
 
 
 class SystemTable:
@@ -219,7 +237,10 @@ class SystemTable:
     primary_key = "id"
     table = None
 
-    def __init__(self, name: str, rows: Rows, tables: SystemTables, identifier_format: str) -> None:
+    def __init__(
+        self, name: str, rows: Rows, tables: SystemTables, identifier_format: str, write: Write | None = None
+    ) -> None:
+        self._write = write or self._refuse
         self.name = name
         self.uuid = str(uuid5(TABLE_UUIDS, name))
         self._rows = rows
@@ -232,8 +253,13 @@ class SystemTable:
         rows = self._rows(self._tables.site, env.data.catalog, self._form)
         return sorted(rows, key=lambda row: order.sort_key(row["id"]))
 
+    def row(self, env: Any, key: Any) -> Row | None:
+        """The row under a key."""
+        return next((row for row in self.rows(env) if order.equal(row["id"], key)), None)
+
     def get(self, env: Any, key: Any) -> bytes | None:
-        return next((d.dumps(row) for row in self.rows(env) if order.equal(row["id"], key)), None)
+        row = self.row(env, key)
+        return None if row is None else d.dumps(row)
 
     def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]:
         return [self.get(env, key) for key in keys]
@@ -256,9 +282,12 @@ class SystemTable:
         rows = self.rows(env)
         return IteratorStream(_in_chunks([row for key in keys for row in rows if order.equal(row["id"], key)]))
 
-    def refusal(self) -> str:
-        """Why a write to this table is not made."""
-        return f"It's illegal to write to the `{SYSTEM_DB}.{self.name}` table."
+    def writer(self, env: Any, stats: Stats) -> SystemWriter:
+        """What writes to this table go through."""
+        return SystemWriter(env, stats, lambda key: self.row(env, key), self._write)
+
+    def _refuse(self, env: Any, key: Any, old: Any, new: Any) -> None:
+        raise ReqlOpFailedError(f"It's illegal to write to the `{SYSTEM_DB}.{self.name}` table.")
 
     def _check_index(self, index: str | None) -> None:
         if index not in (None, self.primary_key):

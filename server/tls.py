@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from OpenSSL.crypto import FILETYPE_PEM, load_certificate, load_privatekey
-from OpenSSL.crypto import Error as CryptoError
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
 from twisted.internet.ssl import Certificate, CertificateOptions, TLSVersion, trustRootFromCertificates
 
 from model.errors import BadSetting
@@ -21,16 +21,15 @@ def certificate(certificate_file: str, key_file: str, ca_file: str) -> Certifica
         return None
     reading = certificate_file
     try:
-        chain = [load_certificate(FILETYPE_PEM, block) for block in _blocks(Path(certificate_file).read_bytes())]
+        chain: Any = load_pem_x509_certificates(Path(certificate_file).read_bytes())
         reading = key_file
-        key = load_privatekey(FILETYPE_PEM, Path(key_file).read_bytes())
+        key: Any = load_pem_private_key(Path(key_file).read_bytes(), None)
         trust = None
         if ca_file:
             reading = ca_file
-            roots = [Certificate.loadPEM(block) for block in _blocks(Path(ca_file).read_bytes())]
+            load_pem_x509_certificates(Path(ca_file).read_bytes())  # says more than Twisted if it is none
             make_trust: Any = trustRootFromCertificates
-            trust = make_trust(roots)
-        reading = certificate_file
+            trust = make_trust([Certificate.loadPEM(block) for block in _blocks(Path(ca_file).read_bytes())])
         return CertificateOptions(
             privateKey=key,
             certificate=chain[0],
@@ -38,8 +37,8 @@ def certificate(certificate_file: str, key_file: str, ca_file: str) -> Certifica
             trustRoot=trust,
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
-    except (OSError, CryptoError, ValueError, IndexError) as error:
-        raise BadSetting(f"tls: {reading} cannot be used: {error or 'it holds nothing in PEM format'}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise BadSetting(f"tls: {reading} cannot be used: {error}") from error
 
 
 def _blocks(pem: bytes) -> list[bytes]:

@@ -8,24 +8,25 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from model.errors import ReqlOpFailedError
 from proxy.answers import WaitTimeout
 from proxy.reql import env
 from proxy.reql.env import Data
+from proxy.reql.feeds import FeedHub
 from server.system import SystemTables
 
 
 class ServerWorld:
     """The `World` port of the evaluator."""
 
-    def __init__(self, data: Data, system: SystemTables) -> None:
+    def __init__(self, data: Data, system: SystemTables, feeds: FeedHub) -> None:
         self.data = data
         self.system: env.SystemTables = system
-        self.feeds: Any = None
+        self.feeds = feeds
         self.http: Any = None
         self.javascript: Any = None
         self.server_name = system.site.name
         self.server_uuid = system.site.server_id
+        self._views = system.views
         self._dice = random.SystemRandom()
 
     def now_s(self) -> float:
@@ -43,12 +44,6 @@ class ServerWorld:
         with suppress(WaitTimeout):
             run.fibers.wait_for(lambda done: None, seconds)
 
-    def bracket(self, run: Any, row: Any, key: Any) -> Any:
-        """`row[key]` as the term BRACKET does it."""
-        from proxy.reql.terms.objects import bracket
-
-        return bracket(run, row, key)
-
     def data_at(self, run: Any, view: str) -> Data:
-        """The data as a view holds it; there are no views yet."""
-        raise ReqlOpFailedError(f"View `{view}` does not exist.")
+        """The data as a view (a row of `rethinkdb.views`) holds it."""
+        return self._views.data(view)

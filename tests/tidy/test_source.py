@@ -5,7 +5,9 @@ One rule: each failure says the file, the line and what to do about it.
 
 import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,29 @@ def test_nothing_is_left_for_later():
             if mark.search(line):
                 found.append(place(path, number))
     none(found)
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize(("files", "extras"), [(SOURCES, ()), (TESTS, ("dev",))], ids=["sources", "tests"])
+def test_what_is_imported_is_declared(files, extras):
+    """A package that happens to be there may be missing on the next machine."""
+    lines = PROJECT["project"]["dependencies"] + [
+        line for extra in extras for line in PROJECT["project"]["optional-dependencies"][extra]
+    ]
+    declared = {re.split(r"[\[<>=;! ]", line)[0].lower().replace("_", "-") for line in lines}
+    own = {*PACKAGES, "tests", "integration", "benchmarks"}
+    homes = packages_distributions()
+    found = set()
+    for path in files:
+        for module in set(imported(TREES[path])) - own - sys.stdlib_module_names:
+            names = {name.lower().replace("_", "-") for name in homes.get(module, [module])}
+            if not names & declared:
+                found.add(f"{place(path)} imports {module}: declare {' or '.join(sorted(names))} in pyproject.toml")
+    none(sorted(found))
