@@ -16,6 +16,7 @@ from model.errors import ReqlQueryLogicError
 from model.kinds import Datum
 from model.printing import print_datum
 
+MAX_DEPTH: Final = 1000  # less than orjson's own limit
 _SPACE: Final = re.compile(r"[ \n\r\t]*")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FRACTION: Final = re.compile(r"\.([0-9]*)")
@@ -59,6 +60,7 @@ class _Fault:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
+        self.deepest = 0
 
     def find(self) -> NoReturn:
         """Raises BadJson with the reason."""
@@ -69,6 +71,8 @@ class _Fault:
         self._space()
         if self.at < len(self.text):
             raise BadJson("The document root must not follow by other values.")
+        if self.deepest > MAX_DEPTH:
+            raise BadJson(f"The document is nested deeper than {MAX_DEPTH} levels.")
         raise BadJson("Unspecific syntax error.")
 
     def _next(self) -> str:
@@ -91,6 +95,7 @@ class _Fault:
                     self.at += 1
                 else:
                     open_brackets.append(letter)
+                    self.deepest = max(self.deepest, len(open_brackets))
                     if letter == "{":
                         self._name()
                     continue

@@ -38,6 +38,8 @@ from model.rapidjson import BadJson, parse
         ("1e", "Miss exponent in number."),
         ("1e400", "Number too big to be stored in double."),
         ("[" * 3000, "Invalid value."),
+        ("[" * 3000 + "]" * 3000, "The document is nested deeper than 1000 levels."),
+        ('"\\udc00"', "Unspecific syntax error."),
     ],
 )
 def test_faults(text, message):

@@ -105,33 +105,6 @@ def _spread_bracket(env: Any, plan: Plan, nodes: list[Node]) -> Any:
     return _bracket(env, plan, values[0], values[1], plan.path, plan.path)
 
 
-def bracket(env: Any, row: Any, key: Any) -> Any:
-    """`row[key]` for a datum, without a term: what the name of a field stands for where a function is expected."""
-    if key.__class__ is str:
-        if row.__class__ is dict and d.PTYPE_KEY not in row:
-            return field(row, key)
-        if row.__class__ is list:
-            return [item[key] for item in row if _has(item, key)]
-        _refuse(row)
-    if d.is_number(key):
-        return nth(env, row, key)
-    d.fail_typed(key, f"Expected NUMBER or STRING as second argument to `bracket` but found {d.type_name(key)}.")
-
-
-def _has(item: Any, key: str) -> bool:
-    if item.__class__ is dict and d.PTYPE_KEY not in item:
-        return key in item
-    if item.__class__ is list:
-        fail("Cannot perform bracket on a sequence of sequences.")
-    return item is not None and _refuse(item)
-
-
-def _refuse(value: Any) -> Any:
-    if d.is_object(value):
-        fail(f"Cannot call `bracket` on objects of type `{d.type_name(value)}`.")
-    d.fail_typed(value, f"Cannot perform bracket on a non-object non-sequence `{d.trunc_print(value)}`.")
-
-
 # ---- several fields --------------------------------------------------------------------------------------------
 
 
