@@ -45,8 +45,9 @@ def nth(env: Any, value: Any, index: Any) -> Any:
     if is_sequence(value):
         return _nth_of_stream(env, value, number)
     if value.__class__ is SingleSelection:
-        value = value.datum()
-    d.expect(value, "ARRAY")
+        d.expect(value.datum(), "ARRAY")
+    if value.__class__ is not list:
+        as_stream(env, value)  # raises the error for what is no sequence
     place = place_in(number, len(value))
     if place >= len(value):
         fail_absent(f"Index out of bounds: {number}")

@@ -53,6 +53,7 @@ def test_values(run, query, value):
         (r.expr([[1]])["a"], "Cannot perform bracket on a sequence of sequences.", ()),
         (r.expr({})[r.expr([])], "Expected NUMBER or STRING as second argument to `bracket` but found ARRAY.", ()),
         (r.expr([1])[1], "Index out of bounds: 1", ()),
+        (r.expr(1)[0], "Cannot convert NUMBER to SEQUENCE", ()),
         (r.epoch_time(5)["timezone"], "Cannot call `bracket` on objects of type `PTYPE<TIME>`.", (0,)),
         (r.epoch_time(5).keys(), "Cannot call `keys` on objects of type `PTYPE<TIME>`.", (0,)),
         (r.expr({}).pluck(1), "Invalid path argument `1`.", ()),
