@@ -81,6 +81,16 @@ def test_the_catalog_is_there_again_after_opening(ledger: Ledger) -> None:
     assert again.store.state_hash() == machine.store.state_hash()
 
 
+def test_numbers_are_not_given_again_after_a_drop(ledger: Ledger) -> None:
+    ledger.add(new_table(9))
+    ledger.machine.store.view().close()
+    ledger.add((Kind.DROP_TABLE, 9))
+    assert Machine(ledger.machine.engine).catalog.next_id == 10
+    view = ledger.machine.store.view()
+    assert view.catalog.next_id == 10 and 9 not in view.catalog.tables
+    view.close()
+
+
 def test_repeated_catalog_effects_change_nothing(ledger: Ledger) -> None:
     ledger.add(new_index(1, 3, "n"), put(1, b"k", id=1, n=1))
     ledger.build()
@@ -141,6 +151,15 @@ def test_a_large_entry_goes_in_parts_and_is_right_after_a_crash_between_them(tmp
     again.apply(ledger.entries)
     assert (again.store.state_hash(), again.store.count(1)) == (engine_hash, count)
     assert list(again.store.scan_index(2)) == entries
+
+
+def test_what_is_staged_is_seen_by_later_effects(ledger: Ledger) -> None:
+    """Across the parts of one entry, and behind a drop that is not written yet."""
+    many = [put(1, b"%04d" % n, id=n) for n in range(2000)]
+    ledger.add(*many, *many, *(delete(1, b"%04d" % n) for n in range(1999)))
+    assert ledger.machine.store.count(1) == 1 == len(list(ledger.machine.store.scan(1)))
+    ledger.add((Kind.DROP_TABLE, 1), new_table(1), put(1, b"1999", id=1999))
+    assert ledger.machine.store.count(1) == 1 == len(list(ledger.machine.store.scan(1)))
 
 
 def test_a_stall_loses_nothing() -> None:

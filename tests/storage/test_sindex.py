@@ -80,7 +80,9 @@ def test_construction_goes_in_slices_while_rows_change(engine: Engine) -> None:
         assert not store.index_ready(2) and machine.indexes_waiting == [2]
         progress.append(store.index_progress(2))
         number += 1
+        at_cursor = max((key for _, key in entries(ledger)), default=b"9999")
         ledger.add(
+            put(1, at_cursor, id=0, n=79),
             put(1, b"%04d" % number, id=number, n=77),  # before the cursor
             put(1, b"%04d" % (200 - number), id=-number, n=78),  # after it
             delete(1, b"%04d" % (number * 2)),
