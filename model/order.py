@@ -1,10 +1,10 @@
 """The one order of all data.
 
-Types come in the order of their names (ARRAY, BOOL, NULL, NUMBER, OBJECT, PTYPE<BINARY>, PTYPE<TIME>,
-STRING), minval before and maxval after all. Arrays compare item by item, objects field by field in the
-order of their keys, strings and binaries by bytes, times by their epoch whatever the zone. Geometries
-compare as the objects they are; RethinkDB does the same, except that it puts a geometry after a binary,
-which makes its order circular (object < binary < geometry as an object < object), so that is left out.
+Types come in the order of their names (ARRAY, BOOL, NULL, NUMBER, OBJECT, PTYPE<BINARY>, PTYPE<GEOMETRY>,
+PTYPE<TIME>, STRING), minval before and maxval after all. Arrays compare item by item, objects field by field in
+the order of their keys, strings and binaries by bytes, times by their epoch whatever the zone, geometries as
+objects. RethinkDB compares a geometry with an object as two objects, too, which makes its order circular
+(object < binary < geometry, which may be before the object); here a geometry is after every object.
 
 One rule: `compare`, `sort_key`, `hashable_key` and the key bytes of `model.keys` never disagree (tests/laws).
 """
@@ -24,7 +24,7 @@ from model.keys import (
     prefix_range,
     primary_key_bytes,
 )
-from model.kinds import BINARY, PTYPE_KEY, TIME, Datum
+from model.kinds import BINARY, GEOMETRY, PTYPE_KEY, TIME, Datum
 from model.pseudo_binary import binary_bytes
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 
 SortKey = tuple[Any, ...]
 
-_ARRAY, _BOOL, _NULL, _NUMBER, _OBJECT, _BINARY, _TIME, _STRING = range(1, 9)
+_ARRAY, _BOOL, _NULL, _NUMBER, _OBJECT, _BINARY, _GEOMETRY, _TIME, _STRING = range(1, 10)
 
 
 def sort_key(datum: Datum) -> SortKey:
@@ -67,7 +67,8 @@ def sort_key(datum: Datum) -> SortKey:
             return (_TIME, datum["epoch_time"])
         if name == BINARY:
             return (_BINARY, binary_bytes(datum))
-        return (_OBJECT, tuple([(key, sort_key(datum[key])) for key in sorted(datum)]))
+        rank = _GEOMETRY if name == GEOMETRY else _OBJECT
+        return (rank, tuple([(key, sort_key(datum[key])) for key in sorted(datum)]))
     return (datum.rank,)
 
 

@@ -27,6 +27,8 @@ ASCENDING = [
     {"b": 0},
     make_binary(b""),
     make_binary(b"\xff"),
+    {"$reql_type$": "GEOMETRY", "coordinates": [0, 1], "type": "Point"},
+    {"$reql_type$": "GEOMETRY", "coordinates": [0, 2], "type": "Point"},
     make_time(1),
     make_time(2),
     "",
