@@ -1,0 +1,158 @@
+"""How every object in a vault is packed: compressed, then encrypted if there is a key.
+
+One rule: what is read was written by us, whole, under this very name: the name is authenticated with the content,
+and an object that does not open is damaged, never guessed at.
+
+Format: b"RWND", version 1 (1 byte), flags (1 byte: 1 = zstd, 2 = encrypted), key id (8 bytes, zeros if not
+encrypted), nonce (12 bytes, only if encrypted), body. The associated data of the AEAD (ChaCha20-Poly1305,
+RFC 8439) is the header and the object's name, so objects cannot change places.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from model.errors import BadSetting, UnfitArchive
+
+MAGIC: Final = b"RWND"
+VERSION: Final = 1
+ZSTD: Final = 1
+ENCRYPTED: Final = 2
+NO_KEY: Final = bytes(8)
+NONCE_BYTES: Final = 12
+MAX_OBJECT_BYTES: Final = 1 << 30  # unpacked; larger ones are refused before they are unpacked
+_SCRYPT_SALT: Final = b"rewinddb vault key, version 1"  # a passphrase must give the same key on every server
+
+
+class Keyring:
+    """The keys of a vault by id. The last one given is used for what is written; all are tried for what is read."""
+
+    def __init__(self, keys: Sequence[bytes] = ()) -> None:
+        self._keys = {key_id(key): key for key in keys}
+        self._current = key_id(keys[-1]) if keys else None
+
+    @property
+    def encrypts(self) -> bool:
+        return self._current is not None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the keys, in hex: what may be shown of them."""
+        return [id.hex() for id in self._keys]
+
+    def current(self) -> tuple[bytes, bytes]:
+        """(id, key) for writing; only when `encrypts`."""
+        assert self._current is not None
+        return self._current, self._keys[self._current]
+
+    def find(self, id: bytes) -> bytes | None:
+        return self._keys.get(id)
+
+
+def key_id(key: bytes) -> bytes:
+    """A short name of a key that tells nothing about it."""
+    return hashlib.blake2b(key, digest_size=8, person=b"rewind key id").digest()
+
+
+def new_key() -> bytes:
+    """A fresh random key of 32 bytes."""
+    return os.urandom(32)
+
+
+def key_from_passphrase(passphrase: str) -> bytes:
+    """The key that a passphrase stands for (scrypt, RFC 7914: N = 2**16, r = 8, p = 1; about 0.2 s)."""
+    return Scrypt(salt=_SCRYPT_SALT, length=32, n=1 << 16, r=8, p=1).derive(passphrase.encode())
+
+
+def read_key_file(path: Path) -> Keyring:
+    """A file with one base64 key of 32 bytes per line, oldest first; lines with # are comments. Raises BadSetting."""
+    keys = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        try:
+            key = base64.b64decode(text, validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != 32:
+            raise BadSetting(f"{path}, line {number}: not a base64 key of 32 bytes.")
+        keys.append(key)
+    if not keys:
+        raise BadSetting(f"{path} holds no key.", "Make one with `rewinddb vault key FILE`.")
+    return Keyring(keys)
+
+
+def seal(name: str, content: bytes, keyring: Keyring, level: int = 3, threads: int = 0) -> bytes:
+    """The object to store under `name`. level: zstd's, 0 for none; threads: for large contents."""
+    flags = 0
+    body = content
+    if level:
+        flags |= ZSTD
+        body = zstandard.ZstdCompressor(level=level, threads=threads).compress(content)
+    if not keyring.encrypts:
+        return MAGIC + bytes((VERSION, flags)) + NO_KEY + body
+    id, key = keyring.current()
+    head = MAGIC + bytes((VERSION, flags | ENCRYPTED)) + id
+    nonce = os.urandom(NONCE_BYTES)
+    return head + nonce + ChaCha20Poly1305(key).encrypt(nonce, body, head + name.encode())
+
+
+def unseal(name: str, stored: bytes, keyring: Keyring) -> bytes:
+    """The content of an object that was stored under `name`; raises UnfitArchive if it is not whole and ours."""
+    if len(stored) < 14 or not stored.startswith(MAGIC):
+        raise UnfitArchive(f"{name} is not an object of a vault (its first bytes are {stored[:4]!r}).")
+    version, flags = stored[4], stored[5]
+    if version != VERSION or flags & ~(ZSTD | ENCRYPTED):
+        raise UnfitArchive(f"{name} has format {version}/{flags}, which this version does not read.")
+    body = stored[14:]
+    if flags & ENCRYPTED:
+        key = keyring.find(stored[6:14])
+        if key is None:
+            raise UnfitArchive(
+                f"{name} is encrypted with key {stored[6:14].hex()}, which is not in the keyring.",
+                "Give the key file or passphrase that this vault was written with.",
+            )
+        try:
+            body = ChaCha20Poly1305(key).decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], stored[:14] + name.encode())
+        except (InvalidTag, ValueError) as error:
+            raise UnfitArchive(f"{name} is damaged, or was stored under another name.") from error
+    if not flags & ZSTD:
+        return body
+    try:
+        size = zstandard.frame_content_size(body)
+        if size > MAX_OBJECT_BYTES:
+            raise UnfitArchive(f"{name} would unpack to {size} bytes; the limit is {MAX_OBJECT_BYTES}.")
+        if size < 0:
+            raise UnfitArchive(f"{name} does not say how large it is.")
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_OBJECT_BYTES)
+    except zstandard.ZstdError as error:
+        raise UnfitArchive(f"{name} is damaged: {error}.") from error
+
+
+def digest(stored: bytes) -> str:
+    """The hash of an object's stored bytes, in hex (SHA-256)."""
+    return hashlib.sha256(stored).hexdigest()
+
+
+def keyring_from(settings: Mapping[str, str]) -> Keyring:
+    """The keyring that a vault's settings name: `key_file` or `passphrase_file`, or none. Raises BadSetting."""
+    if "key_file" in settings:
+        return read_key_file(Path(settings["key_file"]))
+    if "passphrase_file" in settings:
+        lines = Path(settings["passphrase_file"]).read_text().splitlines()
+        phrases = [line for line in lines if line.strip()]
+        if not phrases:
+            raise BadSetting(f"{settings['passphrase_file']} holds no passphrase.")
+        return Keyring([key_from_passphrase(phrase) for phrase in phrases])
+    return Keyring()
