@@ -108,9 +108,6 @@ class World(Protocol):
     def pause(self, env: Any, seconds: float) -> None:
         """Lets the query rest; others run meanwhile."""
 
-    def bracket(self, env: Any, row: Any, key: Any) -> Any:
-        """`row[key]` as the term BRACKET does it; a port so that conversions need not import terms."""
-
 
 class Env:
     """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
+from proxy.reql.registry import fail_limit
 from proxy.reql.values import (
     PLAIN,
     Grouped,
@@ -29,10 +30,21 @@ FIRST_CHUNK: Final = 16
 MAX_CHUNK: Final = 256
 
 
+ENDLESS: Final = (
+    "Cannot use an infinite stream with an aggregation function (`reduce`, `count`, etc.) or coerce it to an array."
+)
+NOTHING: Final = object()
+"""An accumulator that has not taken anything in: its group does not exist yet."""
+
+
 class Operation:
-    """One step of a stream. `kind` and `func` let `changes` and the planner look inside; `path` is the term's."""
+    """One step of a stream. `kind` and `func` let `changes` and the planner look inside; `path` is the term's.
+
+    Where `expands` is set, `expand` gives the rows piece by piece, because one row may become any number.
+    """
 
     __slots__ = ("func", "kind", "path")
+    expands = False
 
     def __init__(self, kind: str, path: Path, func: Any = None) -> None:
         self.kind = kind
@@ -41,6 +53,9 @@ class Operation:
 
     def apply(self, env: Any, rows: Rows) -> Any:
         raise AssertionError(f"{self.kind} does not say how to apply it")
+
+    def expand(self, env: Any, rows: Rows) -> Iterator[Rows]:
+        raise AssertionError(f"{self.kind} does not expand")
 
 
 class MapRows(Operation):
@@ -72,18 +87,22 @@ class Stream(Value):
     """Base of all streams: subclasses give `source_chunk`; `operations` run over what it gives.
 
     is_array: the stream is an array in disguise, so that the value of the term is an ARRAY (RethinkDB's as_array).
-    is_infinite: it never ends by itself. ordered: the order means something.
+    is_infinite: it never ends by itself. ordered: the order means something. path: of the term that made it or did
+    something to it last, which is to blame for what fails in the stream itself.
     """
 
-    __slots__ = ("grouped", "is_array", "is_infinite", "operations", "ordered")
+    __slots__ = ("_expanding", "grouped", "is_array", "is_infinite", "operations", "ordered", "path")
     type_label = "SEQUENCE"
+    has_texts = False
 
-    def __init__(self, is_array: bool = False, is_infinite: bool = False) -> None:
+    def __init__(self, is_array: bool = False, is_infinite: bool = False, path: Path | None = None) -> None:
         self.operations: list[Operation] = []
         self.grouped = False
         self.is_array = is_array
         self.is_infinite = is_infinite
         self.ordered = False
+        self.path = path
+        self._expanding: list[tuple[Iterator[Rows], int]] = []  # pieces under way, and which operation comes next
 
     def source_chunk(self, env: Any) -> Rows | None:
         """The next rows before operations; None at the end. An empty list says: not yet."""
@@ -93,26 +112,39 @@ class Stream(Value):
         """The next rows as JSON texts, where the source has them; only called when `has_texts`."""
         raise AssertionError("this stream has no texts")
 
-    has_texts = False
-
     def close(self) -> None:
         """Gives back what the source holds."""
 
     def add(self, operation: Operation) -> Stream:
         self.operations.append(operation)
+        self.path = operation.path
         if operation.kind == "group":
             self.grouped = True
         return self
 
     def chunk(self, env: Any) -> Any:
         """The next rows after all operations, None at the end."""
-        rows: Any = self.source_chunk(env)
-        if rows is None:
-            return None
-        for operation in self.operations:
+        if self._expanding:
+            rows = self._expanded(env)
+            if rows is not None:
+                return rows
+        rows = self.source_chunk(env)
+        if rows is None or not self.operations:
+            return rows
+        return self._operate(env, rows, 0)
+
+    def _operate(self, env: Any, rows: Any, begin: int) -> Any:
+        """The rows after the operations from number `begin` on."""
+        operations = self.operations
+        for at in range(begin, len(operations)):
+            operation = operations[at]
             try:
                 if rows.__class__ is dict:
                     rows = {key: (group, operation.apply(env, kept)) for key, (group, kept) in rows.items()}
+                elif operation.expands:
+                    self._expanding.append((operation.expand(env, rows), at + 1))
+                    rows = self._expanded(env)
+                    return [] if rows is None else rows
                 else:
                     rows = operation.apply(env, rows)
             except ReqlError as error:
@@ -120,6 +152,22 @@ class Stream(Value):
                     error.path = operation.path
                 raise
         return rows
+
+    def _expanded(self, env: Any) -> Any:
+        """The next rows of what is being expanded, None when it has come to its end."""
+        expanding = self._expanding
+        while expanding:
+            pieces, at = expanding[-1]
+            try:
+                rows = next(pieces, None)
+            except ReqlError as error:
+                if error.path is None:
+                    error.path = self.operations[at - 1].path
+                raise
+            if rows is not None:
+                return self._operate(env, rows, at)
+            expanding.pop()
+        return None
 
     def texts(self, env: Any) -> list[bytes] | None:
         """The next rows as JSON texts: as stored when nothing was done to them."""
@@ -129,7 +177,9 @@ class Stream(Value):
         return None if rows is None else [d.dumps(row) for row in rows]
 
     def chunks(self, env: Any) -> Iterator[Any]:
-        """All chunks to the end, breathing in between."""
+        """All chunks to the end, breathing in between; refused for a stream without end."""
+        if self.is_infinite:
+            raise ReqlQueryLogicError(ENDLESS, self.path)
         breathe = env.fibers.breathe
         while (rows := self.chunk(env)) is not None:
             yield rows
@@ -159,6 +209,11 @@ class ArrayStream(Stream):
         self._at = 0
         self.ordered = True
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing left."""
+        return self._at >= len(self._items)
+
     def source_chunk(self, env: Any) -> Rows | None:
         at = self._at
         if at >= len(self._items):
@@ -186,7 +241,10 @@ class IteratorStream(Stream):
 
 
 class Terminal:
-    """An aggregation: `begin` an accumulator, `step` over rows, `end` to a value. One accumulator per group."""
+    """An aggregation: `begin` an accumulator, `step` over rows, `end` to a value. One accumulator per group.
+
+    An accumulator may be NOTHING until something was taken in; a group that stays NOTHING is left out.
+    """
 
     __slots__ = ()
 
@@ -205,24 +263,29 @@ def run_terminal(env: Any, stream: Stream, terminal: Terminal) -> Any:
     if not stream.grouped:
         accumulator = terminal.begin(env)
         for rows in stream.chunks(env):
-            accumulator = terminal.step(env, accumulator, rows)
+            if rows:
+                accumulator = terminal.step(env, accumulator, rows)
         return terminal.end(env, accumulator)
     groups: dict[Any, tuple[Any, Any]] = {}
     for chunk in stream.chunks(env):
+        if chunk.__class__ is list:
+            continue  # pieces that are still to come: nothing to group yet
         for key, (group, rows) in chunk.items():
             if not rows:
                 continue  # RethinkDB makes no group for rows that were all filtered away
             found = groups.get(key)
-            accumulator = terminal.begin(env) if found is None else found[1]
-            groups[key] = (group, terminal.step(env, accumulator, rows))
-        check_array_size(env, len(groups))
+            accumulator = terminal.step(env, terminal.begin(env) if found is None else found[1], rows)
+            if accumulator is not NOTHING:
+                groups[key] = (group, accumulator)
+        if len(groups) > env.array_limit:
+            fail_limit(f"Too many groups (> {env.array_limit}).")
     return Grouped({key: (group, terminal.end(env, held)) for key, (group, held) in groups.items()})
 
 
 def to_list(env: Any, stream: Stream) -> Any:
     """All rows as an array, within the array limit; Grouped arrays for a grouped stream."""
     if stream.grouped:
-        return run_terminal(env, stream, _ToArray())
+        return run_terminal(env, stream, _ToArrays())
     out: Rows = []
     for rows in stream.chunks(env):
         out += rows
@@ -230,15 +293,26 @@ def to_list(env: Any, stream: Stream) -> Any:
     return out
 
 
-class _ToArray(Terminal):
-    __slots__ = ()
+class _ToArrays(Terminal):
+    """The rows of each group; the array limit holds for all of them together."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self) -> None:
+        self._size = 0
 
     def begin(self, env: Any) -> Rows:
         return []
 
     def step(self, env: Any, accumulator: Rows, rows: Rows) -> Rows:
         accumulator += rows
-        check_array_size(env, len(accumulator))
+        self._size += len(rows)
+        if self._size > env.array_limit:
+            raise ReqlResourceLimitError(
+                f"Grouped data over size limit `{env.array_limit}`.  "
+                "Try putting a reduction (like `.reduce` or `.count`) on the end.",
+                (),
+            )
         return accumulator
 
 
@@ -249,8 +323,8 @@ def settle(env: Any, stream: Stream) -> Any:
     return stream
 
 
-def as_stream(env: Any, value: Any) -> Stream:
-    """Anything with rows as a Stream that the caller may add operations to."""
+def as_stream(env: Any, value: Any, at: int = 0) -> Stream:
+    """Anything with rows as a Stream that the caller may add operations to. `at`: which argument of the term it is."""
     if value.__class__ is list:
         return ArrayStream(value)
     if isinstance(value, Stream):
@@ -260,9 +334,20 @@ def as_stream(env: Any, value: Any) -> Stream:
     if value.__class__ is Table or value.__class__ is TableSlice:
         return slice_stream(env, value)
     if value.__class__ in PLAIN or value is d.MINVAL or value is d.MAXVAL:
-        error = ReqlNonExistenceError if value is None else ReqlQueryLogicError
-        raise error(f"Cannot convert {d.type_name(value)} to SEQUENCE")
-    raise wrong_kind("SEQUENCE", value)
+        d.fail_typed(value, f"Cannot convert {d.type_name(value)} to SEQUENCE")
+    error = wrong_kind("SEQUENCE", value)
+    error.at = at
+    raise error
+
+
+def plain_stream(env: Any, value: Any, at: int = 0) -> Stream:
+    """`as_stream` for terms that read rows themselves, which cannot be done with the groups of a grouped stream."""
+    stream = as_stream(env, value, at)
+    if stream.grouped:
+        raise ReqlQueryLogicError(
+            "Cannot treat the output of `group` as a stream (did you mean to `ungroup`?).", stream.path
+        )
+    return stream
 
 
 def slice_stream(env: Any, value: Any) -> Stream:
@@ -313,12 +398,7 @@ def over_groups(env: Any, grouped: Grouped, apply: Callable[[Any], Any]) -> Grou
     """Applies a term to each group's value (op_term_t::term_eval)."""
     out: dict[Any, tuple[Any, Any]] = {}
     for key, (group, held) in grouped.groups.items():
-        result = apply(held)
-        if isinstance(result, Stream):
-            result = to_list(env, result)
-        elif isinstance(result, Selection):
-            result = to_list(env, result.stream)
-        out[key] = (group, as_datum(env, result))
+        out[key] = (group, as_datum(env, apply(held)))
     return Grouped(out)
 
 

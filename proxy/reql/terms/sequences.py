@@ -1,52 +1,287 @@
-"""Terms on sequences: map, filter, concat_map, count and the like (terms/seq.cc)."""
+"""Terms that make sequences of sequences: map, concat_map, filter, zip, range (terms/seq.cc)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
-from model.errors import Path, ReqlNonExistenceError
+from model import datum as d
+from model.errors import Path, ReqlCompileError, ReqlError
+from proxy.reql.compiler import Compiler, Node, located
 from proxy.reql.ids import Term
-from proxy.reql.registry import term
-from proxy.reql.streams import MapRows, RowOperation, Rows, Terminal, as_stream, keep, run_terminal, settle
-from proxy.reql.values import Func, Table, as_bool, as_func, as_func_or_constant
+from proxy.reql.registry import TERMS, fail, special, term
+from proxy.reql.streams import (
+    MAX_CHUNK,
+    MapRows,
+    Operation,
+    RowOperation,
+    Rows,
+    Stream,
+    as_stream,
+    keep,
+    over_groups,
+    plain_stream,
+    settle,
+)
+from proxy.reql.terms.matching import Predicate
+from proxy.reql.values import (
+    Func,
+    Grouped,
+    NativeFunc,
+    as_array,
+    as_bool,
+    as_func,
+    as_func_or_constant,
+    as_integer,
+    wrong_kind,
+)
+
+# ---- map -------------------------------------------------------------------------------------------------------
 
 
-@term(Term.MAP, "map", "2", takes=(None, as_func), grouped="stream", wants_path=True)
-def map_(env: Any, value: Any, func: Func, *, path: Path) -> Any:
-    return settle(env, as_stream(env, value).add(MapRows(func, path)))
+@term(Term.MAP, "map", "2..*", grouped="stream", wants_path=True)
+def map_(env: Any, *arguments: Any, path: Path) -> Any:
+    """Applies a function to each row, or to the rows of several sequences side by side."""
+    values, last = arguments[:-1], arguments[-1]
+    count = len(values)
+    streams = [as_stream(env, value, at) for at, value in enumerate(values)]
+    if not isinstance(last, Func):
+        error = wrong_kind("FUNCTION", last)
+        error.at = count
+        raise error
+    if last.arity and last.arity != count:
+        fail(
+            f"The function passed to `map` expects {last.arity} argument{'' if last.arity == 1 else 's'}, "
+            f"but {count} sequence{' was' if count == 1 else 's were'} found."
+        )
+    if count == 1:
+        return settle(env, streams[0].add(MapRows(last, path)))
+    return settle(env, SideBySide([plain_stream(env, stream) for stream in streams], last, path))
 
 
-class Count(Terminal):
+class SideBySide(Stream):
+    """func(first row of each stream), then of the second rows, until one of the streams ends."""
+
+    __slots__ = ("_func", "_waiting", "streams")
+
+    def __init__(self, streams: list[Stream], func: Func, path: Path) -> None:
+        super().__init__(
+            all(stream.is_array for stream in streams), all(stream.is_infinite for stream in streams), path
+        )
+        self.streams = streams
+        self._func = func
+        self._waiting: list[Rows] = [[] for _ in streams]
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        waiting = self._waiting
+        for at, stream in enumerate(self.streams):
+            while not waiting[at]:
+                rows = stream.chunk(env)
+                if rows is None:
+                    return None
+                waiting[at] = rows
+        size = min(map(len, waiting))
+        call = self._func.datum
+        out = [call(*rows) for rows in zip(*(islice(rows, size) for rows in waiting), strict=True)]
+        self._waiting = [rows[size:] for rows in waiting]
+        return out
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.close()
+
+
+# ---- concat_map ------------------------------------------------------------------------------------------------
+
+
+class ConcatMap(Operation):
+    """Gives the rows of the sequence that func(row) is, for each row."""
+
     __slots__ = ()
+    expands = True
 
-    def begin(self, env: Any) -> int:
-        return 0
+    def __init__(self, func: Func, path: Path) -> None:
+        super().__init__("concat_map", path, func)
 
-    def step(self, env: Any, accumulator: int, rows: Rows) -> int:
-        return accumulator + len(rows)
+    def expand(self, env: Any, rows: Rows) -> Iterator[Rows]:
+        call = self.func.call
+        out: Rows = []
+        for row in rows:
+            value = call(row)
+            if value.__class__ is list:
+                out += value
+                if len(out) >= MAX_CHUNK:
+                    yield out
+                    out = []
+                continue
+            if out:
+                yield out
+                out = []
+            inner = self._stream(env, value)
+            try:
+                yield from inner.chunks(env)
+            finally:
+                inner.close()
+        if out:
+            yield out
+
+    def apply(self, env: Any, rows: Rows) -> Rows:
+        return [row for piece in self.expand(env, rows) for row in piece]
+
+    def _stream(self, env: Any, value: Any) -> Stream:
+        """A sequence as a stream; what is none is blamed on the function, or where it was no sequence on its term."""
+        try:
+            return plain_stream(env, value)
+        except ReqlError as error:
+            if error.path is None:
+                path = self.func.path
+                error.path = path if error.at is not None else path[:-1]
+            raise
 
 
-@term(Term.COUNT, "count", "1..2", grouped="stream")
-def count(env: Any, value: Any, what: Any = None) -> Any:
-    if isinstance(value, Table):
-        return value.source.count(env)
-    return run_terminal(env, as_stream(env, value), Count())
+@term(Term.CONCAT_MAP, "concatmap", "2", takes=(None, as_func), grouped="stream", wants_path=True)
+def concat_map(env: Any, value: Any, func: Func, *, path: Path) -> Any:
+    return settle(env, as_stream(env, value).add(ConcatMap(func, path)))
 
 
-@term(Term.FILTER, "filter", "2", takes=(None, as_func_or_constant), grouped="stream")
-def filter_(env: Any, value: Any, func: Func) -> Any:
-    stream = as_stream(env, value)
-
-    def apply(env: Any, rows: Rows) -> Rows:
-        return [row for row in rows if passes(env, func, row)]
-
-    return keep(value, stream.add(RowOperation("filter", (), apply, func)), env)
+# ---- filter ----------------------------------------------------------------------------------------------------
 
 
-def passes(env: Any, func: Func, row: Any) -> bool:
-    """Whether a row stays: the predicate's truth, or the match with an object; what is absent does not match."""
+class Filter(Operation):
+    """Leaves out rows. `func` is the condition, `default` what to do where something is absent, if that was said."""
+
+    __slots__ = ("_predicate", "default")
+
+    def __init__(self, predicate: Predicate, path: Path, default: Func | None = None) -> None:
+        super().__init__("filter", path, predicate.func)
+        self._predicate = predicate
+        self.default = default
+
+    def apply(self, env: Any, rows: Rows) -> Rows:
+        return self._predicate.keep(rows)
+
+
+@special(Term.FILTER, "filter", "2", optargs={"default": None})
+def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """Leaves out rows for which a condition does not hold. `default` is only looked at where something is absent."""
+    arguments, raw_optargs = compiler.split(raw, path)
+    spec = TERMS[Term.FILTER]
+    nodes = [
+        compiler.child(argument, (*path, at), Term.FILTER, at == 0, literal_ok=at > 0)
+        for at, argument in enumerate(arguments)
+    ]
+    spread = any(node.term == Term.ARGS for node in nodes)
+    if not spread and len(nodes) != 2:
+        raise ReqlCompileError(f"Expected {spec.arity()} but found {len(nodes)}.", path)
+    default = compiler.compile_optargs(spec, raw_optargs, path)["default"] if raw_optargs else None
+
+    def run(env: Any) -> Any:
+        value = nodes[0].run(env)
+        if spread:
+            value, condition, paths = _spread(env, nodes, value, path)
+            return _filter(env, value, condition, paths, path, default)
+        if value.__class__ is Grouped:
+            return located(
+                lambda env, grouped: over_groups(env, grouped, lambda held: apply(env, held)), env, value, path
+            )
+        return apply(env, value)
+
+    def apply(env: Any, value: Any) -> Any:
+        return _filter(env, value, nodes[1].run(env), (nodes[0].path, nodes[1].path), path, default)
+
+    determinism = 0
+    for node in [*nodes, *([default] if default is not None else [])]:
+        determinism |= node.determinism
+    return Node(run, Term.FILTER, path, raw, determinism, arguments=nodes)
+
+
+def _spread(env: Any, nodes: list[Node], first: Any, path: Path) -> tuple[Any, Any, tuple[Path, Path]]:
+    """The two arguments where `r.args` is among them."""
+    values: list[Any] = []
+    for at, node in enumerate(nodes):
+        value = node.run(env) if at else first
+        values += located(as_array, env, value, node.path) if node.term == Term.ARGS else [value]
+    if len(values) != 2:
+        located(_refuse_count, env, len(values), path)
+    return values[0], values[1], (path, path)
+
+
+def _refuse_count(env: Any, count: int) -> None:
+    fail(f"Expected 2 arguments but found {count}.")
+
+
+def _filter(env: Any, value: Any, condition: Any, paths: tuple[Path, Path], path: Path, default: Node | None) -> Any:
+    func = located(as_func_or_constant, env, condition, paths[1])
+    if func.__class__ is NativeFunc and not func.path:
+        func.path = paths[1]
+    default_func = None
+    decide = None
+    if default is not None:
+        default_func = NativeFunc(env, lambda *_: default.run(env), None, default.path, default.determinism)
+
+        def decide() -> bool:
+            return located(as_bool, env, default.run(env), default.path)  # type: ignore[no-any-return]
+
     try:
-        result = func.datum(row)
-        return as_bool(env, result)
-    except ReqlNonExistenceError:
-        return False
+        stream = as_stream(env, value)
+        return keep(value, stream.add(Filter(Predicate(func, decide), path, default_func)), env)
+    except ReqlError as error:
+        if error.path is None:
+            error.path = paths[0] if error.at == 0 else path
+        raise
+
+
+# ---- zip and range ---------------------------------------------------------------------------------------------
+
+
+def _zipped(env: Any, rows: Rows) -> Rows:
+    return [_zip_row(row) for row in rows]
+
+
+def _zip_row(row: Any) -> Any:
+    d.expect(row, "OBJECT")
+    if "left" not in row:
+        fail("ZIP can only be called on the result of a join.")
+    return d.merge(row["left"], row["right"]) if "right" in row else row["left"]
+
+
+@term(Term.ZIP, "zip", "1", wants_path=True)
+def zip_(env: Any, value: Any, *, path: Path) -> Any:
+    """Merges both sides of a join."""
+    return settle(env, as_stream(env, value).add(RowOperation("zip", path, _zipped)))
+
+
+class Numbers(Stream):
+    """Whole numbers from `start` up to before `stop`; stop None: without end."""
+
+    __slots__ = ("_next", "_stop")
+
+    def __init__(self, start: int, stop: int | None, path: Path) -> None:
+        super().__init__(is_infinite=stop is None, path=path)
+        self._next = start
+        self._stop = stop
+        self.ordered = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing left."""
+        return self._stop is not None and self._next >= self._stop
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        start = self._next
+        stop = d.MAX_INT + 1 if self._stop is None else self._stop
+        if start >= stop:
+            if self._stop is None:
+                fail("`range` out of safe double bounds.")
+            return None
+        self._next = min(start + MAX_CHUNK, stop)
+        return list(range(start, self._next))
+
+
+@term(Term.RANGE, "range", "0..2", takes=(as_integer,), wants_path=True)
+def range_(env: Any, *bounds: int, path: Path) -> Stream:
+    if not bounds:
+        return Numbers(0, None, path)
+    start, stop = (0, bounds[0]) if len(bounds) == 1 else bounds
+    return Numbers(start, stop, path)

@@ -1,0 +1,200 @@
+"""inner_join, outer_join and eq_join (terms/rewrites.cc, datum_stream/eq_join)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from model import order
+from model.datum import loads
+from model.errors import Path, ReqlCompileError, ReqlError
+from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.ids import Term
+from proxy.reql.registry import TERMS, special, term
+from proxy.reql.streams import IteratorStream, Rows, Stream, as_stream, over_groups, plain_stream, settle, to_list
+from proxy.reql.terms.fields import ABSENT, each_or, func_or_field
+from proxy.reql.terms.sequences import ConcatMap
+from proxy.reql.values import Func, Grouped, NativeFunc, as_bool, as_datum, as_func_or_constant, as_string, as_table
+
+# ---- inner_join and outer_join ---------------------------------------------------------------------------------
+
+Pairs = Callable[[Any], Any]  # a row of the left side -> its rows in the join
+
+
+class Right:
+    """The right side of a join, which is read again for each row of the left side.
+
+    What reads nothing but tables is kept, as long as an array of it would be within the array limit.
+    """
+
+    __slots__ = ("_env", "_kept", "_may_keep", "_node", "_path")
+
+    def __init__(self, env: Any, node: Node, path: Path) -> None:
+        self._env = env
+        self._node = node
+        self._path = path
+        self._kept: Rows | None = None
+        self._may_keep = _only_reads(node)
+
+    def chunks(self) -> Iterator[Rows]:
+        env = self._env
+        if self._kept is not None:
+            yield self._kept
+            return
+        try:
+            stream = plain_stream(env, self._node.run(env))
+        except ReqlError as error:
+            if error.path is None:
+                error.path = self._node.path if error.at == 0 else self._path
+            raise
+        seen: Rows | None = [] if self._may_keep else None
+        for rows in stream.chunks(env):
+            if seen is not None:
+                seen += rows
+                if len(seen) > env.array_limit:
+                    seen, self._may_keep = None, False
+            yield rows
+        self._kept = seen
+
+
+def _only_reads(node: Node) -> bool:
+    """Whether it gives the same rows whenever it runs in one query, writes by others aside."""
+    spec = TERMS.get(node.term)
+    own = 0 if spec is None or node.term in (Term.TABLE, Term.DB, Term.GET, Term.GET_ALL) else spec.determinism
+    return not own and all(map(_only_reads, [*node.arguments, *node.optargs.values()]))
+
+
+def _join(id: Term, name: str, pairs_of: Callable[[Any, Func, Right], Pairs]) -> None:
+    @special(id, name, "3")
+    def join(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+        arguments, raw_optargs = compiler.split(raw, path)
+        spec = TERMS[id]
+        if len(arguments) != 3:
+            raise ReqlCompileError(f"Expected {spec.arity()} but found {len(arguments)}.", path)
+        nodes = [compiler.child(argument, (*path, at), id, at == 0) for at, argument in enumerate(arguments)]
+        compiler.compile_optargs(spec, raw_optargs, path)
+
+        def run(env: Any) -> Any:
+            value = nodes[0].run(env)
+            if value.__class__ is Grouped:
+                return located(
+                    lambda env, grouped: over_groups(env, grouped, lambda held: apply(env, held)), env, value, path
+                )
+            return apply(env, value)
+
+        def apply(env: Any, value: Any) -> Any:
+            try:
+                stream = as_stream(env, value)
+            except ReqlError as error:
+                if error.path is None:
+                    error.path = nodes[0].path if error.at == 0 else path
+                raise
+            pairs = _Pairs(env, nodes[2], Right(env, nodes[1], path), pairs_of)
+            return located(lambda env, joined: settle(env, joined), env, stream.add(pairs.operation(path)), path)
+
+        determinism = nodes[0].determinism | nodes[1].determinism | nodes[2].determinism
+        return Node(run, id, path, raw, determinism, arguments=nodes)
+
+
+class _Pairs:
+    """The function that a join maps over its left side. The condition is evaluated when the first row needs it."""
+
+    __slots__ = ("_env", "_node", "_pairs", "_pairs_of", "_right")
+
+    def __init__(self, env: Any, node: Node, right: Right, pairs_of: Callable[[Any, Func, Right], Pairs]) -> None:
+        self._env = env
+        self._node = node
+        self._right = right
+        self._pairs_of = pairs_of
+        self._pairs: Pairs | None = None
+
+    def operation(self, path: Path) -> ConcatMap:
+        return ConcatMap(NativeFunc(self._env, self._of_row, 1, path), path)
+
+    def _of_row(self, row: Any) -> Any:
+        if self._pairs is None:
+            func = located(as_func_or_constant, self._env, self._node.run(self._env), self._node.path)
+            self._pairs = self._pairs_of(self._env, func, self._right)
+        return self._pairs(row)
+
+
+def _matching(env: Any, func: Func, right: Right, left_row: Any) -> Iterator[Rows]:
+    for rows in right.chunks():
+        yield [{"left": left_row, "right": row} for row in rows if as_bool(env, func.datum(left_row, row))]
+
+
+def _inner(env: Any, func: Func, right: Right) -> Pairs:
+    return lambda row: IteratorStream(_matching(env, func, right, row))
+
+
+def _outer(env: Any, func: Func, right: Right) -> Pairs:
+    def pairs(row: Any) -> Rows:
+        found = to_list(env, IteratorStream(_matching(env, func, right, row)))
+        return found or [{"left": row}]
+
+    return pairs
+
+
+_join(Term.INNER_JOIN, "inner_join", _inner)
+_join(Term.OUTER_JOIN, "outer_join", _outer)
+
+
+# ---- eq_join ---------------------------------------------------------------------------------------------------
+
+
+class EqJoin(Stream):
+    """Pairs of a row and the rows of a table that its key finds. They come in the order of the left side."""
+
+    __slots__ = ("_func", "_index", "_table", "inner")
+
+    def __init__(self, inner: Stream, func: Func, table: Any, index: str, path: Path) -> None:
+        super().__init__(inner.is_array, inner.is_infinite, path)
+        self.inner = inner
+        self.ordered = True
+        self._func = func
+        self._table = table
+        self._index = index
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        rows = self.inner.chunk(env)
+        if rows is None:
+            return None
+        keys = each_or(self._func, rows, ABSENT)
+        wanted = {order.hashable_key(key): key for key in keys if key is not ABSENT and key is not None}
+        found = self._find(env, list(wanted.values()))
+        matches = dict(zip(wanted, found, strict=True))
+        out: Rows = []
+        for row, key in zip(rows, keys, strict=True):
+            if key is ABSENT or key is None:
+                continue
+            out += [{"left": row, "right": right} for right in matches[order.hashable_key(key)]]
+        return out
+
+    def _find(self, env: Any, keys: list[Any]) -> list[Rows]:
+        """The table's rows under each key."""
+        table = self._table
+        source = table.source
+        if not keys:
+            return []
+        if self._index == source.primary_key:
+            return [[] if text is None else [loads(text)] for text in source.get_many(env, keys)]
+        return [[*source.get_all(env, table, [key], self._index).rows(env)] for key in keys]
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@term(Term.EQ_JOIN, "eqjoin", "3", optargs={"index": None, "ordered": as_bool}, grouped="stream", wants_path=True)
+def eq_join(env: Any, value: Any, by: Any, table: Any, *, path: Path, ordered: bool = False, **optargs: Any) -> Any:
+    """Joins each row with the rows of a table whose primary key or index has the value of a field or function."""
+    stream = plain_stream(env, value)
+    try:
+        table = as_table(env, table)
+    except ReqlError as error:
+        error.at = 2
+        raise
+    func = func_or_field(env, by, path, 1)
+    index = table.source.primary_key
+    if "index" in optargs:
+        index = as_string(env, as_datum(env, optargs["index"]))
+    return settle(env, EqJoin(stream, func, table, index, path))

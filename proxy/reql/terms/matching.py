@@ -1,0 +1,116 @@
+"""Which rows stay: predicates of filter, count and offsets_of, and how an object matches a row (func.cc).
+
+One rule: what fails because something is absent does not match, unless the filter says what to do then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from model import datum as d
+from model import order
+from model.errors import Path, ReqlEmptyUserError, ReqlError, ReqlNonExistenceError
+from proxy.reql.values import PLAIN, Func, NativeFunc
+
+Default = Callable[[], bool]
+
+
+class Predicate:
+    """A function as a condition. default: decides for rows where something is absent; None: they do not stay."""
+
+    __slots__ = ("_default", "_pattern", "func")
+
+    def __init__(self, func: Func, default: Default | None = None) -> None:
+        self.func = func
+        self._default = default
+        self._pattern: Any = None
+        if func.matches_object and isinstance(func, NativeFunc):
+            self._pattern = func.datum(None)  # a constant
+
+    def keep(self, rows: list[Any]) -> list[Any]:
+        """The rows for which it holds."""
+        func = self.func
+        if func.matches_object or len(func.slots) != 1:
+            return [row for row in rows if self.holds(row)]
+        slot, run, env = func.slots[0], func.run, func.env
+        values = env.slots
+        out: list[Any] = []
+        for row in rows:
+            values[slot] = row
+            try:
+                value = run(env)
+                if value is True:
+                    out.append(row)
+                elif value is not False:
+                    if value.__class__ not in PLAIN:
+                        value = func.as_datum(value)
+                    if value is not None and value is not False:
+                        out.append(row)
+            except ReqlNonExistenceError as error:
+                if self._default is not None and self._decide(error):
+                    out.append(row)
+        return out
+
+    def holds(self, row: Any) -> bool:
+        """Whether it holds for one row."""
+        func = self.func
+        try:
+            if func.matches_object:
+                pattern = self._pattern if self._pattern is not None else func.datum(row)
+                if pattern.__class__ is dict:
+                    return self._matches(pattern, row)
+            else:
+                pattern = func.datum(row)
+            return pattern is not None and pattern is not False
+        except ReqlNonExistenceError as error:
+            return self._decide(error)
+
+    def _matches(self, pattern: dict[str, Any], row: Any) -> bool:
+        result = matches(pattern, row, self.func.path)
+        if result.__class__ is bool:
+            return result
+        if self._default is None:
+            return False
+        raise ReqlNonExistenceError(f"No attribute `{result}` in object.", self.func.path)
+
+    def _decide(self, error: ReqlNonExistenceError) -> bool:
+        """What the default says of a row where something is absent; `r.error()` says that this is an error."""
+        if self._default is None:
+            return False
+        try:
+            return self._default()
+        except ReqlEmptyUserError:
+            raise error from None
+
+
+def matches(pattern: dict[str, Any], row: Any, path: Path) -> bool | str:
+    """Whether the row has all that the pattern has; the name of the first attribute that it lacks altogether.
+
+    path: of the function that gave the pattern; one frame up is to blame for rows that are no objects.
+    """
+    if pattern.get(d.PTYPE_KEY) == d.LITERAL:
+        if "value" not in pattern:
+            raise ReqlNonExistenceError(f"No attribute `value` in object:\n{d.print_datum(pattern)}", path[:-1])
+        return order.equal(pattern["value"], row)
+    if pattern and not d.is_object(row):
+        try:
+            d.expect(row, "OBJECT")
+        except ReqlError as error:
+            error.path = path[:-1]
+            raise
+    for key in sorted(pattern) if len(pattern) > 1 else pattern:
+        wanted = pattern[key]
+        found = row.get(key, _MISSING)
+        if found is _MISSING:
+            return key
+        if wanted.__class__ is dict and d.is_object(wanted) and d.is_object(found):
+            result = matches(wanted, found, path)
+            if result is not True:
+                return result
+        elif not order.equal(found, wanted):
+            return False
+    return True
+
+
+_MISSING: Final = object()
