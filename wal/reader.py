@@ -79,6 +79,7 @@ def open_log(folder: Path, files: Files | None = None) -> OpenedLog:
 
 def _open_log(folder: Path, files: Files) -> OpenedLog:
     files.make_folder(folder)
+    files.sync_folder(folder)  # the process before may have ended between a change of names and its sync
     segments = list_segments(files, folder)
     spares = [folder / name for name in sorted(files.names(folder)) if is_spare(name)]
     opened = OpenedLog(folder, None, [], spares, Chart())

@@ -40,7 +40,7 @@ class LossyDisk:
     def __init__(self, short_writes=None):
         self.files = {}  # name -> inode, as readers see it
         self.durable_files = {}
-        self.unsynced_names = []  # snapshots of `files` after each change since the last sync of the folder
+        self.unsynced_names = []  # changes of names since the last sync of the folder, each a function of a dict
         self.handles = {}
         self.operations = 0
         self.fail_at = None
@@ -64,8 +64,9 @@ class LossyDisk:
             if self.fail_at is not None and self.operations >= self.fail_at:
                 raise OSError(self.fail_with, f"{kind} failed")
 
-    def _changed(self):
-        self.unsynced_names.append(dict(self.files))
+    def _change(self, change):
+        change(self.files)
+        self.unsynced_names.append(change)
 
     def names(self, folder):
         return list(self.files)
@@ -78,8 +79,8 @@ class LossyDisk:
             if not create:
                 raise FileNotFoundError(errno.ENOENT, "no such file", str(path))
             self._count("create")
-            self.files[path.name] = Inode()
-            self._changed()
+            inode = Inode()
+            self._change(lambda files: files.setdefault(path.name, inode))
         handle = len(self.handles) + 3
         self.handles[handle] = self.files[path.name]
         return handle
@@ -95,14 +96,21 @@ class LossyDisk:
         return bytes(self.handles[handle].now[offset : offset + size])
 
     def pwrite(self, handle, data, offset):
-        self._count("write")
         inode = self.handles[handle]
         data = data[: self.short_writes] if self.short_writes else data
+        try:
+            self._count("write")
+        except OSError:
+            self._store(inode, data[: len(data) // 2], offset)
+            raise
+        self._store(inode, data, offset)
+        return len(data)
+
+    def _store(self, inode, data, offset):
         if len(inode.now) < offset:
             inode.now.extend(bytes(offset - len(inode.now)))
         inode.now[offset : offset + len(data)] = data
         inode.dirty.update(range(offset // PAGE, (offset + len(data) - 1) // PAGE + 1))
-        return len(data)
 
     def datasync(self, handle):
         self._count("sync")
@@ -112,13 +120,11 @@ class LossyDisk:
 
     def rename(self, old, new):
         self._count("rename")
-        self.files[new.name] = self.files.pop(old.name)
-        self._changed()
+        self._change(lambda files: files.update({new.name: files.pop(old.name)}) if old.name in files else None)
 
     def remove(self, path):
         self._count("remove")
-        del self.files[path.name]
-        self._changed()
+        self._change(lambda files: files.pop(path.name, None))
 
     def sync_folder(self, folder):
         self._count("sync folder")
@@ -128,8 +134,11 @@ class LossyDisk:
     def after_power_loss(self, dice):
         """The disk as the next process finds it; `dice`, a random.Random, decides what got through."""
         found = LossyDisk(self.short_writes)
-        names = dice.choice([self.durable_files, *self.unsynced_names])
         share = dice.choice([0.0, 0.3, 0.5, 0.9, 1.0])
+        names = dict(self.durable_files)
+        for change in self.unsynced_names:
+            if dice.random() < share:
+                change(names)
         found.files = {
             name: inode.after_power_loss(lambda page: dice.random() < share) for name, inode in names.items()
         }

@@ -90,28 +90,60 @@ def may_be(found, session, records):
     )
 
 
+def play(disk, number, script, dice, fail_after):
+    """One life: `script` until the disk fails, then a power cut or not; gives the disk as it is found afterwards."""
+    session = LogSession(disk, dice.choice([6000, 30_000]))
+    life = Life(session, number)
+    disk.fail_at = disk.operations + fail_after
+    for step in script:
+        if not life.play(step):
+            break
+    disk.fail_at = None
+    has_power = dice.random() < 0.3
+    session.end()
+    disk = disk if has_power else disk.after_power_loss(dice)
+    found = LogSession(disk)
+    found.end()
+    assert may_be(found, session, life.unacknowledged)
+    assert found.opened.chart.last_index == max(found.entries, default=found.first_index - 1)
+    disk = disk.after_power_loss(dice)  # what was found is there for good
+    again = LogSession(disk)
+    again.end()
+    assert (again.first_index, again.entries, again.opened.broken) == (found.first_index, found.entries, [])
+    return disk
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=3), st.integers(1, 60), st.integers(0, 10**9))
-def test_a_power_cut_at_any_operation_loses_nothing_acknowledged_and_revives_nothing(lives, cut_after, seed):
+def test_a_power_cut_loses_nothing_acknowledged_and_revives_nothing(lives, cut_after, seed):
     dice = random.Random(seed)
     disk = LossyDisk(short_writes=dice.choice([None, 700]))
-    for number, life_steps in enumerate(lives):
-        session = LogSession(disk, dice.choice([6000, 30_000]))
-        life = Life(session, number)
-        disk.fail_at = disk.operations + dice.randint(1, cut_after)
-        for step in life_steps:
-            if not life.play(step):
-                break
-        disk.fail_at = None
-        ended = dice.random() < 0.2 and not session.failures
-        session.end()
-        if not ended:
-            disk = disk.after_power_loss(dice)
-        found = LogSession(disk)
-        found.end()
-        assert may_be(found, session, life.unacknowledged)
-        assert found.opened.chart.last_index == max(found.entries, default=found.opened.chart.first_index - 1)
-        disk = disk.after_power_loss(dice)
+    for number, script in enumerate(lives):
+        disk = play(disk, number, script, dice, dice.randint(1, cut_after))
+
+
+SCRIPT = [
+    *[("append", 5, 900)] * 7,
+    ("release", 3, 0),
+    ("append", 4, 2400),
+    ("truncate", 3, 100),
+    *[("append", 5, 700)] * 6,
+    ("release", 2, 0),
+    ("append", 1, 5900),
+    ("append", 5, 2500),
+    ("roll", 0, 0),
+    ("append", 2, 10),
+    ("release", 0, 0),
+    ("append", 5, 1500),
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_power_cut_at_every_operation_of_a_life_with_recycled_files(seed):
+    for fail_after in range(1, 110):
+        dice = random.Random(seed * 1000 + fail_after)
+        disk = play(LossyDisk(), 0, SCRIPT, dice, fail_after)
+        play(disk, 1, SCRIPT[:3], dice, dice.randint(1, 20))
 
 
 @pytest.fixture

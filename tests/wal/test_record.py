@@ -77,6 +77,12 @@ def test_records_of_another_segment_are_not_of_this_one(old, new):
     assert (decoded.records, decoded.why) == (flat(new), Why.ZERO_FILL)
 
 
+def test_a_recycled_file_that_was_not_written_yet_holds_nothing():
+    old, _ = written(3, [[Record(Kind.SEGMENT, 0, 0), Record(Kind.ENTRY, 1, 1, b"one")]])
+    decoded = decode(old, 4)
+    assert (decoded.records, decoded.good_until, decoded.why) == ([], 0, Why.TORN)
+
+
 def test_the_rest_of_a_torn_group_behind_zeros_is_a_torn_tail():
     first = encode(Record(Kind.ENTRY, 1, 1, b"one"), 7, 0)
     group = len(first)
