@@ -81,10 +81,10 @@ class Assembly:
         if not self._store.initial_state()[1].voters:
             self._store.bootstrap(ConfState(voters=(MEMBER_ID,)))
         self._node = self._make_node(loop, on_fatal)
-        self._head = Head(self._machine.store)
         self._fibers = FiberPool(reactor)
-        self._replica = Replica(self._node, self._machine.store, self._head, self._fibers, _now_ms)
-        self._node.on_applied = self._head.settle
+        store = self._machine.store
+        self._replica = Replica(self._node, store, Head(store), self._fibers, _now_ms)
+        self._node.on_applied = self._replica.settle
         self._node.on_leadership = self._leadership_changed
         self._chores = LoopingCall(self._every_second)
         self._building = IndexBuilding(self._machine, reactor)
@@ -230,7 +230,7 @@ class Assembly:
 
     def _leadership_changed(self, state: SoftState) -> None:
         if not self._node.is_leader:
-            self._head.drop()
+            self._replica.drop()
             self._feeds.fail_all()
 
     def _catalog_changed(self, effect: Effect) -> None:

@@ -1,6 +1,6 @@
 """Prints docs/compatibility.md from the table of terms, so that it cannot say what the code does not do.
 
-    python -m server.compatibility > docs/compatibility.md
+python -m server.compatibility > docs/compatibility.md
 """
 
 from __future__ import annotations

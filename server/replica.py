@@ -92,7 +92,8 @@ class Replica:
         self._now_ms = now_ms
         self._soft = NOTHING_PROPOSED  # the newest soft write that was acknowledged: (log_index, raft_term)
         self._newest = NOTHING_PROPOSED
-        self._waiting_bytes = 0  # proposed here and not yet applied
+        self._waiting: deque[tuple[int, int]] = deque()  # (log_index, bytes) proposed here and not yet applied
+        self._waiting_bytes = 0
         self._turns: deque[Done] = deque()  # who waits to change the catalog
         self._turn_taken = False
         # The hot path: one call fewer for each row that is read.
@@ -155,18 +156,26 @@ class Replica:
         if self._newest[0] > self._log.applied_index:
             self._wait_until_applied(self._newest)
 
+    def settle(self, applied_index: int) -> None:
+        """The log is applied up to there: to be called before anybody who waits for that is told."""
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= applied_index:
+            self._waiting_bytes -= waiting.popleft()[1]
+        self._head.settle(applied_index)
+
+    def drop(self) -> None:
+        """Leadership is lost: what was proposed may never be applied."""
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._head.drop()
+
     def _propose(self, effects: list[Effect]) -> tuple[int, int]:
         payload = encode(effects, self._now_ms())
         place = self._log.propose(payload)
         self._head.stage(place[0], effects)
         self._newest = place
-        size = len(payload)
-        self._waiting_bytes += size
-
-        def settle(error: Exception | None) -> None:
-            self._waiting_bytes -= size
-
-        self._log.when_applied(*place, settle)
+        self._waiting.append((place[0], len(payload)))
+        self._waiting_bytes += len(payload)
         return place
 
     def _wait_until_applied(self, place: tuple[int, int]) -> None:

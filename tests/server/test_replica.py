@@ -42,6 +42,7 @@ class SlowLog:
                 if effect[0] >= Kind.CREATE_DATABASE:
                     self.catalog.apply(effect)
             self.applied_index = index
+        self.on_applied(self.applied_index)
         ready = [done for index, done in self.waiting if index <= self.applied_index]
         self.waiting = [entry for entry in self.waiting if entry[0] > self.applied_index]
         for done in ready:
@@ -65,6 +66,12 @@ class Head:
 
     def stage(self, log_index, effects):
         self.staged.append((log_index, effects))
+
+    def settle(self, applied_index):
+        self.staged = [staged for staged in self.staged if staged[0] > applied_index]
+
+    def drop(self):
+        self.staged = []
 
 
 class Switching:
@@ -122,7 +129,9 @@ def world():
 def make_world():
     rows, head, fibers = NoRows(), Head(), Switching()
     log = SlowLog(rows.catalog, fibers)
-    return log, head, Replica(log, rows, head, fibers, lambda: 1000)
+    replica = Replica(log, rows, head, fibers, lambda: 1000)
+    log.on_applied = replica.settle
+    return log, head, replica
 
 
 ROW = [(PUT_ROW, 1, b"k", b"{}")]
@@ -136,6 +145,7 @@ def test_a_hard_write_waits_until_it_is_applied(world):
     log.apply()
     assert query.ended
     assert query.result is None
+    assert head.staged == []
     assert decode(log.entries[0]).time_ms == 1000
 
 
@@ -169,6 +179,14 @@ def test_soft_writes_lost_with_their_leader_do_not_block_reads(world):
     reader = Run(replica.prepare_read, "single")
     log.apply(error=LeadershipLost("gone"))
     assert (reader.ended, reader.result) == (True, None)
+
+
+def test_with_leadership_everything_in_flight_is_forgotten(world):
+    _, head, replica = world
+    Run(replica.commit, [(PUT_ROW, 1, b"k", bytes(SOFT_WAITING_BYTES))], "soft")
+    replica.drop()
+    assert head.staged == []
+    assert Run(replica.commit, ROW, "soft").ended
 
 
 def test_a_server_that_may_not_serve_refuses_reads_but_outdated_ones(world):
