@@ -12,7 +12,7 @@ from typing import Any
 from model import datum as d
 from model.catalog import Index
 from model.catalog import Table as CatalogTable
-from model.errors import ReqlOpFailedError
+from model.errors import ReqlOpFailedError, ReqlQueryLogicError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, Rows, Stream
 from proxy.reql.values import Table, TableSlice
@@ -60,13 +60,23 @@ class StoredTable:
             )
         return index
 
+    def ordered_index(self, env: Any, name: str) -> Index:
+        """`index`, for what needs its order, which geospatial indexes do not have."""
+        index = self.index(env, name)
+        if index.definition.get("geo"):
+            raise ReqlQueryLogicError(
+                f"Index `{name}` is a geospatial index.  Only get_nearest and get_intersecting can use a geospatial "
+                "index."
+            )
+        return index
+
     def stream(self, env: Any, table: Table, part: TableSlice) -> Stream:
         """The rows of a slice, in the slice's order if it has one."""
         if part.index is None or part.index == self.primary_key:
             bounds = key_range(part.low, part.high, part.low_open, part.high_open, primary=True)
             scan: Stream = TableScan(self, bounds, part)
         else:
-            index = self.index(env, part.index)
+            index = self.ordered_index(env, part.index)
             bounds = key_range(part.low, part.high, part.low_open, part.high_open)
             scan = IndexScan(self, index, bounds, part)
         scan.ordered = part.sorting != 0
@@ -76,7 +86,7 @@ class StoredTable:
         """The rows under any of the keys, as often as the key is given."""
         if index_name is None or index_name == self.primary_key:
             return KeyedRows(self, [primary_key_bytes(key) for key in keys], keys)
-        index = self.index(env, index_name)
+        index = self.ordered_index(env, index_name)
         return KeyedIndexRows(self, index, keys)
 
 

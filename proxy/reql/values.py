@@ -74,8 +74,8 @@ class TableSlice(Value):
         index: str | None = None,
         low: Any = d.MINVAL,
         high: Any = d.MAXVAL,
-        low_open: bool = False,
-        high_open: bool = False,
+        low_open: bool = True,
+        high_open: bool = True,
         sorting: int = 0,
     ) -> None:
         self.table = table
@@ -88,7 +88,9 @@ class TableSlice(Value):
 
     @property
     def bounded(self) -> bool:
-        return self.low is not d.MINVAL or self.high is not d.MAXVAL
+        """Whether bounds were given; open ones at both extremes are none, but closed ones are."""
+        endless = self.low is d.MINVAL and self.high is d.MAXVAL
+        return not (endless and self.low_open and self.high_open)
 
     def describe(self) -> str:
         return f"SELECTION ON table({self.table.name})"

@@ -31,7 +31,7 @@ class IndexedValues(Stream):
         super().__init__()
         assert part.index is not None
         self._source = source
-        self._index = source.index(env, part.index)
+        self._index = source.ordered_index(env, part.index)
         self._low, self._high = key_range(part.low, part.high, part.low_open, part.high_open)
         self._reverse = part.sorting < 0
         self._limit = FIRST_LOOK

@@ -93,7 +93,7 @@ class IndexedRows(Stream):
     def __init__(self, env: Any, source: StoredTable, part: TableSlice) -> None:
         super().__init__()
         assert part.index is not None
-        index = source.index(env, part.index)
+        index = source.ordered_index(env, part.index)
         self._source = source
         self._scan = IndexScan(source, index, key_range(part.low, part.high, part.low_open, part.high_open), part)
         self._value = value_reader(index.definition)

@@ -176,14 +176,14 @@ def _plain_object(env: Any, value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-@term(Term.KEYS, "keys", "1")
+@term(Term.KEYS, "keys", "1", takes=(as_datum,))
 def keys(env: Any, value: Any) -> list[str]:
     obj = _plain_object(env, value, "keys")
     check_array_size(env, len(obj))
     return sorted(obj)
 
 
-@term(Term.VALUES, "values", "1")
+@term(Term.VALUES, "values", "1", takes=(as_datum,))
 def values(env: Any, value: Any) -> list[Any]:
     """The values in the order of their keys."""
     obj = _plain_object(env, value, "values")
