@@ -122,9 +122,33 @@ def copy_catalog(catalog: Catalog) -> Catalog:
     return copied
 
 
-def load_catalog(reader: Reader) -> Catalog:
-    """The catalog that the documents make; raises Corrupt if one cannot be read."""
-    catalog = Catalog()
+def save_catalog(changes: WriteSet, catalog: Catalog) -> None:
+    """Puts all documents of a catalog."""
+    for uuid in catalog.databases_by_uuid:
+        save_database(changes, catalog, uuid)
+    for table in catalog.tables.values():
+        save_table(changes, catalog, table.table_id)
+        for index in table.indexes.values():
+            save_sindex(changes, catalog, table.table_id, index.index_id)
+    for collection, keys in catalog.system.items():
+        for key in keys:
+            save_system(changes, catalog, collection, key)
+    save_next_id(changes, catalog)
+
+
+def load_catalog(reader: Reader, catalog: Catalog) -> None:
+    """Makes `catalog` what the documents say, whatever it was before; raises Corrupt if one cannot be read."""
+    names: tuple[dict[Any, Any], ...] = (
+        catalog.databases,
+        catalog.databases_by_uuid,
+        catalog.tables,
+        catalog.tables_by_uuid,
+        catalog.system,
+    )
+    for known in names:
+        known.clear()
+    catalog.next_id = 1
+    catalog.revision += 1
     for key, value in scan(reader, CATALOG_LOW, CATALOG_HIGH):
         if key == NEXT_ID_KEY:
             catalog.next_id = max(catalog.next_id, int.from_bytes(value, "big"))
@@ -134,7 +158,6 @@ def load_catalog(reader: Reader) -> Catalog:
                 catalog.apply(effect)
         except (msgspec.DecodeError, KeyError, TypeError, IndexError) as error:
             raise Corrupt(f"the catalog document {key!r} cannot be read: {error!r}") from error
-    return catalog
 
 
 def is_moot(catalog: Catalog, effect: Effect) -> bool:

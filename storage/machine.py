@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from model.catalog import Index, Table
+from model.catalog import Catalog, Index, Table
 from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode
 from model.errors import Corrupt, Overloaded
 from storage import documents
@@ -78,24 +78,45 @@ class Machine:
         self.on_index_ready: Callable[[int], None] | None = None
         self.watched: set[int] = set()
         self.index_keys = index_keys
-        self.catalog = documents.load_catalog(engine)
-        self._counts = {number_in(k): int.from_bytes(v, "big") for k, v in scan(engine, COUNTS_LOW, COUNTS_HIGH)}
-        self._visible_counts = dict(self._counts)
+        self.catalog = Catalog()
+        self._clock = clock
+        self._counts: dict[int, int] = {}
+        self._visible_counts: dict[int, int] = {}
         self._tables: dict[int, _Table] = {}
         self._sindexes: dict[int, Sindex] = {}
-        self._builder = SindexBuilder(engine, clock, self._index_is_ready)
+        self.store = LiveStore(engine, self.catalog, self._visible_counts, self._sindexes)
+        self._load(engine)
+
+    def _load(self, engine: Engine) -> None:
+        """Takes up what an engine holds, and nothing of what was before; the dicts stay the same objects."""
+        documents.load_catalog(engine, self.catalog)
+        self._counts = {number_in(k): int.from_bytes(v, "big") for k, v in scan(engine, COUNTS_LOW, COUNTS_HIGH)}
+        self._visible_counts.clear()
+        self._visible_counts.update(self._counts)
+        self._tables.clear()
+        self._sindexes.clear()
+        self._builder = SindexBuilder(engine, self._clock, self._index_is_ready)
         ready = {number_in(key) for key, _ in scan(engine, READY_LOW, READY_HIGH)}
         for table in self.catalog.tables.values():
             self._tables[table.table_id] = _Table(table.table_id)
             for index in table.indexes.values():
                 self._add_sindex(table.table_id, index.index_id, index.index_id in ready)
-        self.store = LiveStore(engine, self.catalog, self._visible_counts, self._sindexes)
         self._staged = WriteSet()
         self._staged_bytes = 0
         self._touched: set[int] = set()  # tables whose count changed since the last seal
-        self._parts: list[tuple[WriteSet, int, dict[int, int | None]]] = []  # to write: changes, applied index, counts
+        self._parts: list[tuple[WriteSet, int, dict[int, int | None]]] = []  # to write: changes, index, counts
         self._events: list[Callable[[], None]] = []  # to tell once the parts are written
         self._worked_index = engine.applied_index
+
+    def switch(self, engine: Engine) -> Engine:
+        """Goes on with another engine, as a snapshot brings one; the old one, for the caller to close.
+
+        `store` and `catalog` stay the same objects. The listeners hear nothing of what is different.
+        """
+        old, self.engine = self.engine, engine
+        self.store.switch(engine)
+        self._load(engine)
+        return old
 
     @property
     def applied_index(self) -> int:

@@ -37,6 +37,7 @@ from rocksdict import (
     Cache,
     Checkpoint,
     DBCompressionType,
+    IngestExternalFileOptions,
     Options,
     Rdict,
     RdictIter,
@@ -82,6 +83,9 @@ class RocksSettings:
     background_jobs: int = 2
 
 
+DEFAULT_SETTINGS: Final = RocksSettings()
+
+
 def fault(error: Exception) -> RewindError:
     """What a RocksDB error means here; rocksdict raises bare `Exception`s whose text begins with the status."""
     text = str(error)
@@ -94,7 +98,8 @@ def fault(error: Exception) -> RewindError:
     return Corrupt(f"the storage engine failed: {text}", "Restore this server from its peers or from a backup.")
 
 
-def _options(settings: RocksSettings) -> Options:
+def database_options(settings: RocksSettings) -> Options:
+    """How files and memtables are made; bulk loading makes its files alike."""
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(settings.cache_bytes))
     blocks.set_block_size(16 << 10)  # as fast as 4 KB for cached gets, and 60 % of the size with zstd
@@ -124,8 +129,8 @@ def _options(settings: RocksSettings) -> Options:
 def _open(folder: Path, settings: RocksSettings, access: AccessType | None = None) -> Rdict:
     try:
         if access is None:
-            return Rdict(str(folder), _options(settings))
-        return Rdict(str(folder), _options(settings), access_type=access)
+            return Rdict(str(folder), database_options(settings))
+        return Rdict(str(folder), database_options(settings), access_type=access)
     except Exception as error:  # rocksdict knows no narrower class
         raise fault(error) from error
 
@@ -168,7 +173,9 @@ def _columns(rows: list[Row], skip: int) -> tuple[list[bytes], list[bytes]]:
 class RocksReader:
     """Reads of an open database; by itself, of a checkpoint that nobody writes (opens in about 6 ms)."""
 
-    def __init__(self, folder: Path, settings: RocksSettings = RocksSettings()) -> None:
+    readahead_bytes = 0  # more is for long scans of files that nobody has read yet
+
+    def __init__(self, folder: Path, settings: RocksSettings = DEFAULT_SETTINGS) -> None:
         self._adopt(_open(folder, settings, AccessType.read_only()), folder)
 
     def _adopt(self, db: Rdict, folder: Path) -> None:
@@ -210,6 +217,8 @@ class RocksReader:
         if low >= high or limit <= 0:
             return [], []
         options = ReadOptions()
+        if self.readahead_bytes:
+            options.set_readahead_size(self.readahead_bytes)
         options.set_iterate_upper_bound(high)  # `high` stays alive in this frame: see the module's rule
         rows = _walk(self._db.iter(options), low, high, min(limit, PEEK_ROWS), reverse)
         is_open_end = len(rows) == PEEK_ROWS
@@ -288,7 +297,7 @@ class RocksEngine(RocksReader):
     def __init__(
         self,
         folder: Path,
-        settings: RocksSettings = RocksSettings(),
+        settings: RocksSettings = DEFAULT_SETTINGS,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._lock = threading.RLock()  # a checkpoint may be taken on another thread, between two writes
@@ -348,6 +357,15 @@ class RocksEngine(RocksReader):
                 except Exception as error:
                     raise fault(error) from error
         return covered
+
+    def ingest(self, files: Sequence[Path]) -> None:
+        """Takes in sorted files (storage/bulk), which it moves away. Their keys must not be in the engine."""
+        options = IngestExternalFileOptions()
+        options.set_move_files(True)
+        try:
+            self._db.ingest_external_file([str(file) for file in files], options)
+        except Exception as error:
+            raise fault(error) from error
 
     def checkpoint(self, folder: Path) -> int:
         self.flush()  # off the GIL; what is written from here on is little, and flushed by the checkpoint itself

@@ -170,6 +170,11 @@ class LiveStore(Store):
         self._engine = engine
         self._copy: Catalog | None = None
 
+    def switch(self, engine: Engine) -> None:
+        """Reads another engine from now on; views of the old one are closed with it."""
+        self._reader = self._engine = engine
+        self._read = engine.get
+
     def view(self) -> StoreView:
         if self._copy is None or self._copy.revision != self.catalog.revision:
             self._copy = copy_catalog(self.catalog)  # once per change of the catalog, not per view
