@@ -78,6 +78,7 @@ def index_keys(table: Table, index: Index) -> Callable[[bytes], list[bytes]]:
     definition = index.definition
     function = compile_function(definition["function"])
     multi = bool(definition.get("multi"))
+
     def keys(row: bytes) -> list[bytes]:
         out = []
         for value in index_values(function, multi, d.loads(row)):

@@ -33,6 +33,7 @@ MAX_CHUNK: Final = 256
 ENDLESS: Final = (
     "Cannot use an infinite stream with an aggregation function (`reduce`, `count`, etc.) or coerce it to an array."
 )
+ENDLESS_FEED: Final = "Cannot call a terminal (`reduce`, `count`, etc.) on an infinite stream (such as a changefeed)."
 NOTHING: Final = object()
 """An accumulator that has not taken anything in: its group does not exist yet."""
 
@@ -179,7 +180,7 @@ class Stream(Value):
     def chunks(self, env: Any) -> Iterator[Any]:
         """All chunks to the end, breathing in between; refused for a stream without end."""
         if self.is_infinite:
-            raise ReqlQueryLogicError(ENDLESS, self.path)
+            raise ReqlQueryLogicError(ENDLESS_FEED if self.notes() else ENDLESS, self.path)
         breathe = env.fibers.breathe
         while (rows := self.chunk(env)) is not None:
             yield rows

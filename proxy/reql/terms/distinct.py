@@ -13,7 +13,7 @@ from model.errors import Path
 from model.keys import after_prefix, key_end, key_range
 from proxy.reql.ids import Term
 from proxy.reql.registry import fail, term
-from proxy.reql.streams import MAX_CHUNK, MapRows, Rows, Stream, plain_stream, slice_stream
+from proxy.reql.streams import MAX_CHUNK, MapRows, RowOperation, Rows, Stream, plain_stream, slice_stream
 from proxy.reql.tables import StoredTable
 from proxy.reql.terms.fields import FieldFunc
 from proxy.reql.terms.group import value_reader
@@ -97,7 +97,8 @@ def _of_table(env: Any, part: TableSlice, index: str | None, path: Path) -> Stre
         return None
     along = TableSlice(part.table, name, part.low, part.high, part.low_open, part.high_open, part.sorting or 1)
     if index is None:
-        return slice_stream(env, along)
+        # Primary keys differ, so nothing is to be done; the operation says that this is no plain read any more.
+        return slice_stream(env, along).add(RowOperation("distinct", path, lambda env, rows: rows))
     if isinstance(part.table.source, StoredTable):
         return IndexedValues(env, part.table.source, along)
     return slice_stream(env, along)

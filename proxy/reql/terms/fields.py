@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlNonExistenceError
+from proxy.reql.absent import NoAttribute
 from proxy.reql.registry import fail
 from proxy.reql.values import PLAIN, Func, NativeFunc, SingleSelection, Value, as_datum, wrong_kind
 
@@ -54,7 +55,7 @@ class FieldFunc(NativeFunc):
         try:
             return row[key]
         except KeyError:
-            raise ReqlNonExistenceError(f"No attribute `{key}` in object:\n{d.print_datum(row)}") from None
+            raise NoAttribute(key, row) from None
 
     def _is_in(self, item: Any) -> bool:
         """Whether an element has the field; null, as anything absent, has none."""

@@ -6,14 +6,14 @@ One rule: the results are those of doubles, also where Python computes with ints
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from model import datum as d
 from model import order
 from model import pseudo_time as times
-from model.errors import Path
+from model.errors import Path, ReqlError
 from proxy.reql.compiler import Compiler, Node, located
 from proxy.reql.ids import Term
 from proxy.reql.registry import TermSpec, fail, special, term
@@ -28,49 +28,90 @@ def not_(env: Any, value: bool) -> bool:
     return not value
 
 
-def _comparison(id: Term, holds: Callable[[Any, Any], bool], inverted: bool = False) -> None:
-    """Declares a term that is true when `holds` does for each pair of neighbours; the rest is not evaluated then."""
+Loop = Callable[[Any, Any, Iterator[Any]], Any]
+"""(env, first argument, the others, which are evaluated when they are asked for) -> result."""
 
-    def body(env: Any, first: Any, second: Any, *others: Any) -> bool:
-        holding = holds(first, second)
-        if holding and others:
-            holding = all(holds(left, right) for left, right in pairwise((second, *others)))
-        return holding is not inverted
 
-    spec = TermSpec(id, id.name, 2, None, (as_datum,), body=body)
+def _chain(id: Term, args: str, loop: Loop, kinds: frozenset[type], fast: Callable[[Any, Any], Any]) -> None:
+    """Declares a term over two or more data in turn. `fast` does for two of the same Python type out of `kinds`."""
+    spec = TermSpec(
+        id, id.name, int(args[0]), None, (as_datum,), body=lambda env, first, *others: loop(env, first, iter(others))
+    )
 
-    @special(id, id.name, "2..*")
+    @special(id, id.name, args)
     def compile(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         node = compiler.compile_call(spec, raw, path)
-        nodes = node.arguments
-        if len(nodes) == 2 or any(argument.term == Term.ARGS for argument in nodes):
-            return node
-
-        def run(env: Any) -> Any:
-            first = nodes[0].run(env)
-            grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
-            if grouped is not None:
-                return over_groups(env, grouped, lambda held: decide(env, held))
-            return decide(env, located(as_datum, env, first, nodes[0].path))
-
-        def decide(env: Any, left: Any) -> bool:
-            for argument in nodes[1:]:
-                right = located(as_datum, env, argument.run(env), argument.path)
-                if not holds(left, right):
-                    return inverted
-                left = right
-            return not inverted
-
-        node.run = run
+        if not any(argument.term == Term.ARGS for argument in node.arguments):
+            node.run = _chain_runner(node.arguments, path, loop, kinds, fast)
         return node
 
 
-_comparison(Term.EQ, order.equal)
-_comparison(Term.NE, order.equal, inverted=True)
-_comparison(Term.LT, lambda left, right: order.compare(left, right) < 0)
-_comparison(Term.LE, lambda left, right: order.compare(left, right) <= 0)
-_comparison(Term.GT, lambda left, right: order.compare(left, right) > 0)
-_comparison(Term.GE, lambda left, right: order.compare(left, right) >= 0)
+def _chain_runner(
+    nodes: list[Node], path: Path, loop: Loop, kinds: frozenset[type], fast: Callable[[Any, Any], Any]
+) -> Callable[[Any], Any]:
+    run_first = nodes[0].run
+
+    def others(env: Any) -> Iterator[Any]:
+        for node in nodes[1:]:
+            yield located(as_datum, env, node.run(env), node.path)
+
+    def go_on(env: Any, first: Any, rest: Iterator[Any]) -> Any:
+        try:
+            return loop(env, first, rest)
+        except ReqlError as error:
+            if error.path is None:
+                error.path = path
+            raise
+
+    def from_first(env: Any, first: Any) -> Any:
+        if first.__class__ not in PLAIN:
+            grouped = grouped_value(env, first)
+            if grouped is not None:
+                return over_groups(env, grouped, lambda held: go_on(env, held, others(env)))
+            first = located(as_datum, env, first, nodes[0].path)
+        return go_on(env, first, others(env))
+
+    if len(nodes) != 2:
+        return lambda env: from_first(env, run_first(env))
+    run_second, second_path = nodes[1].run, nodes[1].path
+
+    def run(env: Any) -> Any:
+        left = run_first(env)
+        if left.__class__ not in kinds:
+            return from_first(env, left)
+        right = run_second(env)
+        if right.__class__ is left.__class__:
+            try:
+                return fast(left, right)
+            except ReqlError as error:
+                error.path = path
+                raise
+        return go_on(env, left, iter((located(as_datum, env, right, second_path),)))
+
+    return run
+
+
+def _comparison(
+    id: Term, holds: Callable[[Any, Any], bool], fast: Callable[[Any, Any], Any], inverted: bool = False
+) -> None:
+    """A term that is true when `holds` does for each pair of neighbours; the rest is not evaluated then."""
+
+    def loop(env: Any, left: Any, others: Iterator[Any]) -> bool:
+        for right in others:
+            if not holds(left, right):
+                return inverted
+            left = right
+        return not inverted
+
+    _chain(id, "2..*", loop, frozenset((int, float, str)), fast)
+
+
+_comparison(Term.EQ, order.equal, operator.eq)
+_comparison(Term.NE, order.equal, operator.ne, inverted=True)
+_comparison(Term.LT, lambda left, right: order.compare(left, right) < 0, operator.lt)
+_comparison(Term.LE, lambda left, right: order.compare(left, right) <= 0, operator.le)
+_comparison(Term.GT, lambda left, right: order.compare(left, right) > 0, operator.gt)
+_comparison(Term.GE, lambda left, right: order.compare(left, right) >= 0, operator.ge)
 
 # ---- arithmetic ------------------------------------------------------------------------------------------------
 
@@ -120,6 +161,10 @@ def _mul(env: Any, left: Any, right: Any) -> Any:
         check_array_size(env, copies * len(array))
         return array * copies
     _expect_numbers(left, right)
+    return _product(left, right)
+
+
+def _product(left: int | float, right: int | float) -> int | float:
     product = left * right
     if product == 0:
         return d.number(float(left) * float(right))  # 0 * -1 is -0.0
@@ -137,13 +182,26 @@ def _div(env: Any, left: Any, right: Any) -> Any:
 
 
 def _arithmetic(id: Term, apply: Callable[[Any, Any, Any], Any]) -> None:
-    @term(id, id.name, "1..*", takes=(as_datum,))
-    def arithmetic(env: Any, total: Any, *others: Any) -> Any:
+    def loop(env: Any, total: Any, others: Iterator[Any]) -> Any:
         for other in others:
             total = apply(env, total, other)
         return total
 
+    fast = _FAST.get(id)
+    _chain(id, "1..*", loop, frozenset() if fast is None else _NUMBERS, fast or operator.add)
 
+
+def _fast_add(left: Any, right: Any) -> Any:
+    total = left + right
+    return total if total.__class__ is int and -d.MAX_INT <= total <= d.MAX_INT else d.number(total)
+
+
+def _fast_sub(left: Any, right: Any) -> Any:
+    total = left - right
+    return total if total.__class__ is int and -d.MAX_INT <= total <= d.MAX_INT else d.number(total)
+
+
+_FAST: Final[dict[Term, Callable[[Any, Any], Any]]] = {Term.ADD: _fast_add, Term.SUB: _fast_sub, Term.MUL: _product}
 _arithmetic(Term.ADD, _add)
 _arithmetic(Term.SUB, _sub)
 _arithmetic(Term.MUL, _mul)

@@ -74,7 +74,8 @@ class Plan:
     """One compiled term of this kind: its arguments and how to apply it."""
 
     __slots__ = (
-        "_kinds", "_no_recurse", "_prepare", "_ptypes", "_spec", "determinism", "nodes", "path", "poly", "steady",
+        "_kinds", "_no_recurse", "_prepare", "_ptypes", "_spec", "determinism", "nodes", "path", "poly",
+        "row_determinism", "steady",
     )  # fmt: skip
 
     def __init__(
@@ -104,8 +105,11 @@ class Plan:
         self._kinds = tuple(takes)
         self._ptypes = ptypes
         self.determinism = 0
-        for node in self.nodes:
+        self.row_determinism = 0  # of what is done to one row: the sequence itself does not count
+        for at, node in enumerate(self.nodes):
             self.determinism |= node.determinism
+            if at:
+                self.row_determinism |= node.determinism
         # The value of a function argument is the same function each time, whatever its body does.
         self.steady = all(node.determinism != NEVER or node.term == Term.FUNC for node in self.nodes[1:])
 
@@ -215,7 +219,7 @@ class ForEachObject(Operation):
     __slots__ = ("_env", "_for_object", "_leading", "_plan")
 
     def __init__(self, plan: Plan, env: Any, leading: tuple[Any, ...]) -> None:
-        func = NativeFunc(env, self._one, 1, plan.path, plan.determinism)
+        func = NativeFunc(env, self._one, 1, plan.path, plan.row_determinism)
         super().__init__(plan.poly, plan.path, func)
         self._plan = plan
         self._env = env

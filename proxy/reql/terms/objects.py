@@ -10,6 +10,7 @@ from typing import Any
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlNonExistenceError, ReqlQueryLogicError
+from proxy.reql.absent import NoAttribute
 from proxy.reql.compiler import At, Compiler, Node, located
 from proxy.reql.ids import Term
 from proxy.reql.pathspec import PathSpec, has_paths, parse_paths, project, unproject
@@ -37,7 +38,7 @@ def field(obj: dict[str, Any], key: str) -> Any:
     try:
         return obj[key]
     except KeyError:
-        raise ReqlNonExistenceError(f"No attribute `{key}` in object:\n{d.print_datum(obj)}") from None
+        raise NoAttribute(key, obj) from None
 
 
 def _field_getter(env: Any, key: str) -> Callable[[dict[str, Any]], Any]:

@@ -30,6 +30,7 @@ class Union(Stream):
 
     def source_chunk(self, env: Any) -> Rows | None:
         waiting = self._waiting
+        tried = 0
         while waiting:
             rows = waiting[0].chunk(env)
             if rows is None:
@@ -37,6 +38,9 @@ class Union(Stream):
                 continue
             if self._interleaved:
                 waiting.rotate(-1)
+                tried += 1
+                if not rows and tried < len(waiting):
+                    continue  # a changefeed without news does not hold up the others
             return rows  # type: ignore[no-any-return]
         return None
 

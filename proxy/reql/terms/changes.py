@@ -1,0 +1,233 @@
+"""`changes`: which rows a feed is about, from the stream it was called on (terms/seq.cc, changefeed.cc)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from model import datum as d
+from model import order
+from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
+from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
+from proxy.answers import ATOM_FEED, SEQUENCE_FEED
+from proxy.reql.feed_streams import FeedOptions, FeedStream, LimitFeed, PointFeed, PolledFeed, RangeFeed
+from proxy.reql.ids import Term
+from proxy.reql.index_functions import index_keys
+from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term
+from proxy.reql.streams import Stream, as_stream, is_sequence, slice_stream
+from proxy.reql.tables import IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan
+from proxy.reql.terms.slices import Slice
+from proxy.reql.terms.union import Union
+from proxy.reql.values import Selection, SingleSelection, Table, TableSlice, as_bool, as_datum, as_integer
+
+DEFAULT_QUEUE_SIZE = 100_000
+READS = (TableScan, IndexScan, KeyedRows, KeyedIndexRows)
+EAGER = "Cannot call `changes` on an eager stream."
+
+CHANGES_OPTARGS: dict[str, Any] = {
+    "squash": as_datum,
+    "changefeed_queue_size": as_integer,
+    "include_initial": as_bool,
+    "include_offsets": as_bool,
+    "include_states": as_bool,
+    "include_types": as_bool,
+}
+
+
+@term(Term.CHANGES, "changes", "1", optargs=CHANGES_OPTARGS, grouped="never", determinism=NEVER, wants_path=True)
+def changes(env: Any, value: Any, *, path: Path, **optargs: Any) -> Any:
+    """An endless stream of {old_val, new_val} for the rows that `value` selects."""
+    options = _options(optargs)
+    if isinstance(value, SingleSelection):
+        return _blamed(_changes_of_row(env, value, options), path)
+    table = value if isinstance(value, Table) else getattr(value, "table", None)
+    if is_sequence(value) and isinstance(table, Table) and not isinstance(table.source, StoredTable):
+        operations = value.stream.operations if isinstance(value, Selection) else []
+        return _blamed(_polled(env, table, options, SEQUENCE_FEED, operations), path)
+    stream = as_stream(env, value)
+    if isinstance(stream, Union):
+        feeds: list[Stream] = [_changes_of_stream(env, part, options, path) for part in stream.streams]
+        return Union(feeds, True, path)
+    return _blamed(_changes_of_stream(env, stream, options, path), path)
+
+
+def _blamed(feed: FeedStream, path: Path) -> FeedStream:
+    """The feed, with the term to blame for what cannot be done with it."""
+    feed.path = path
+    return feed
+
+
+def _options(optargs: dict[str, Any]) -> FeedOptions:
+    squash = optargs.get("squash", False)
+    if d.is_number(squash):
+        if squash < 0:
+            fail("Expected BOOL or a positive NUMBER but found a negative NUMBER.", "squash")
+        squash_s: float | None = float(squash)
+    elif squash.__class__ is bool:
+        squash_s = 0.0 if squash else None
+    else:
+        fail(f"Expected BOOL or NUMBER but found {d.type_name(squash)}.", "squash")
+    queue_size = optargs.get("changefeed_queue_size", DEFAULT_QUEUE_SIZE)
+    if queue_size < 1:
+        fail(f"Illegal changefeed queue size `{queue_size}`.  (Must be >= 1.)")
+    return FeedOptions(
+        squash_s,
+        queue_size,
+        optargs.get("include_initial", False),
+        optargs.get("include_states", False),
+        optargs.get("include_offsets", False),
+        optargs.get("include_types", False),
+    )
+
+
+def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) -> FeedStream:
+    origin = selection.origin
+    if origin is not None and origin[0] == "extreme":  # the first row of a slice
+        return _limit_feed(env, slice_stream(env, origin[1]), [], 1, options)
+    if options.include_offsets:
+        fail("Cannot include offsets for range subs.")
+    source = selection.table.source
+    if not isinstance(source, StoredTable):
+        return _polled(env, selection.table, options, ATOM_FEED, [], selection.key)
+    env.prepare_read()
+    key = primary_key_bytes(selection.key)
+    feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    return PointFeed(env, feed, options, key, env.data.get(source.table.table_id, key))
+
+
+def _changes_of_stream(env: Any, stream: Stream, options: FeedOptions, path: Path) -> FeedStream:
+    if isinstance(stream, Slice) and stream.left == 0 and stream.right is not None and not stream.is_array:
+        return _changes_of_first(env, stream, stream.right, options, path)
+    if stream.grouped:
+        fail(EAGER)
+    if isinstance(stream, READS) and not any(operation.kind == "distinct" for operation in stream.operations):
+        return _range_feed(env, stream, options)
+    raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
+
+
+def _innermost(stream: Stream, path: Path) -> Path:
+    """The path of the stream that slices were made of: each slice is the first argument of what is around it."""
+    path = (*path, 0)
+    while isinstance(stream, Slice):
+        stream, path = stream.inner, (*path, 0)
+    return path
+
+
+def _changes_of_first(env: Any, stream: Slice, count: int, options: FeedOptions, path: Path) -> FeedStream:
+    source = stream.inner
+    if not isinstance(source, READS):
+        raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
+    if not source.ordered:
+        fail("Cannot get changes on the first elements of an unordered stream.")
+    if any(operation.kind != "filter" for operation in stream.operations):
+        fail(
+            "Changefeeds are not supported on queries that have a transformation following a `limit` term.  "
+            "Transformations include terms such as `filter`, `map`, `pluck`, etc.  Consider moving the "
+            "transformation before the `limit` term."
+        )
+    if count > env.array_limit:
+        raise ReqlResourceLimitError(
+            f"Array size limit `{env.array_limit}` exceeded.  (`.limit(X).changes()` is illegal "
+            "if X is larger than the array size limit.)"
+        )
+    return _limit_feed(env, source, [*source.operations, *stream.operations], count, options)
+
+
+def _check_operations(operations: list[Any]) -> None:
+    for operation in operations:
+        if operation.kind in ("concat_map", "zip"):
+            fail(f"Cannot call `changes` after `{operation.kind}`.")
+        function = operation.func
+        if function is not None and function.determinism & ~(CONSTANT_NOW | SINGLE_SERVER):
+            raise ReqlQueryLogicError("Cannot call `changes` after a non-deterministic function.", function.path)
+
+
+def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
+    if options.include_offsets:
+        fail("Cannot include offsets for range subs.")
+    operations = stream.operations
+    _check_operations(operations)
+    source: StoredTable = stream.source
+    env.prepare_read()
+    feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    # Subscribed and viewed in one breath: the view holds exactly what the queue will not tell.
+    at = env.data.view() if options.include_initial else None
+    return RangeFeed(env, feed, options, _covers(stream), list(operations), stream if at is not None else None, at)
+
+
+def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
+    """Whether a row (primary key bytes, JSON text) belongs to the rows that the stream reads; None: all do."""
+    if isinstance(stream, TableScan):
+        part = stream.part
+        if not part.bounded:
+            return None
+        low, high = key_range(part.low, part.high, part.low_open, part.high_open, primary=True)
+        return lambda key, text: low <= key < high
+    if isinstance(stream, KeyedRows):
+        wanted = {primary_key_bytes(key) for key in stream.keys}
+        return lambda key, text: key in wanted
+    compute = index_keys(stream.source.table, stream.index)
+    if isinstance(stream, KeyedIndexRows):
+        ranges = [prefix_range(bound_key(key, primary=False)) for key in stream.keys]
+    else:
+        part = stream.part
+        ranges = [key_range(part.low, part.high, part.low_open, part.high_open)]
+
+    def covers(key: bytes, text: bytes | None) -> bool:
+        assert text is not None
+        return any(low <= entry < high for entry in compute(text) for low, high in ranges)
+
+    return covers
+
+
+def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, options: FeedOptions) -> FeedStream:
+    _check_operations(operations)
+    part: TableSlice = stream.part
+    source: StoredTable = stream.source
+    primary_key = source.primary_key
+
+    def read(env: Any) -> list[tuple[Any, Any]]:
+        fresh = slice_stream(env, part)
+        top: list[tuple[Any, Any]] = []
+        for rows in fresh.chunks(env):
+            for row in rows:
+                shown = _through(env, operations, row)
+                if shown:
+                    top.append(((order.hashable_key(row[primary_key]),), shown[0]))
+                    if len(top) >= count:
+                        return top
+        return top
+
+    env.prepare_read()
+    feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    return LimitFeed(env, feed, options, read if count else lambda env: [])
+
+
+def _through(env: Any, operations: list[Any], row: Any) -> list[Any]:
+    rows = [row]
+    try:
+        for operation in operations:
+            rows = operation.apply(env, rows)
+    except ReqlError:
+        return []
+    return rows
+
+
+def _polled(
+    env: Any, table: Table, options: FeedOptions, note: int, operations: list[Any], key: Any = None
+) -> FeedStream:
+    primary_key = table.source.primary_key
+
+    def read(env: Any) -> dict[Any, Any]:
+        if note == ATOM_FEED:
+            text = table.source.get(env, key)
+            rows = [] if text is None else [d.loads(text)]
+        else:
+            rows = [row for chunk in slice_stream(env, table).chunks(env) for row in chunk]
+        found = {}
+        for row in rows:
+            for shown in _through(env, operations, row):
+                found[order.hashable_key(row[primary_key])] = shown
+        return found
+
+    return PolledFeed(env, env.world.feeds.subscribe_polled(options.queue_size), options, read, note)
