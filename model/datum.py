@@ -237,9 +237,9 @@ def merge(left: Datum, right: Datum) -> Datum:
 
     Neither argument is changed. ABSENT if `right` is a literal without a value and there is nothing to merge into.
     """
-    if not is_object(left) or not is_object(right):
+    if type(left) is not dict or type(right) is not dict or not is_object(left) or not is_object(right):
         return drop_literals(right)
-    merged = dict(left)
+    merged = left.copy()
     for key, item in right.items():
         kind = type(item)
         if kind is not dict and kind is not list:

@@ -144,6 +144,9 @@ def with_fields(compiler: Compiler, raw: list[Any], path: Path) -> Node:
 @obj_or_seq(Term.MERGE, "merge", "1..*", poly=MAP, takes=(None,), literal_ok=True)
 def merge(env: Any, *layers: Any) -> Callable[[dict[str, Any]], Any]:
     """Lays objects, or what functions make of the object so far, over the object."""
+    if all(map(_is_flat, layers)):
+        together = {key: value for layer in layers for key, value in layer.items()}
+        return lambda obj: {**obj, **together}
 
     def merge_one(obj: dict[str, Any]) -> Any:
         merged: Any = obj
@@ -155,6 +158,15 @@ def merge(env: Any, *layers: Any) -> Callable[[dict[str, Any]], Any]:
         return merged
 
     return merge_one
+
+
+def _is_flat(layer: Any) -> bool:
+    """Whether the layer only sets fields: it has nothing inside that could be merged, and no literals."""
+    return (
+        layer.__class__ is dict
+        and d.PTYPE_KEY not in layer
+        and not any(value.__class__ is dict or value.__class__ is list for value in layer.values())
+    )
 
 
 def _as_layer(env: Any, layer: Any, at: int) -> Any:
