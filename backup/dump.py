@@ -113,7 +113,7 @@ def _write(options: DumpOptions, source: Source, raw: IO[bytes]) -> DumpSummary:
     try:
         with Bar("dump", total, options.show_bar) as bar:
             rows = {str(table.name): table.rows_estimate for table in source.tables}
-            contents = Contents(_now(), source.version, source.view is not None, rows)
+            contents = Contents(_now(), source.version, source.view is not None, rows, source.log_index)
             output.add(f"{options.top}/{CONTENTS}", encode(contents))
             for table in source.tables:
                 output.add(_path(options, table, ".info"), _info(table))

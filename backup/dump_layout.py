@@ -165,12 +165,16 @@ def _binary(value: Any, where: str) -> dict[str, Any]:
 
 @dataclass
 class Contents:
-    """The first member. rows: estimates, for progress only. view: whether all tables are of one point in time."""
+    """The first member. rows: estimates, for progress only. view: whether all tables are of one point in time.
+
+    log_index: which point that is, in the server's log; 0 if it did not say.
+    """
 
     created: str
     server: str
     view: bool
     rows: dict[str, int]
+    log_index: int = 0
     format: int = FORMAT
 
 
@@ -210,6 +214,7 @@ def parse_contents(data: bytes) -> Contents:
         _typed(raw, "server", str, CONTENTS),
         _typed(raw, "view", bool, CONTENTS),
         rows,
+        _typed(raw, "log_index", int, CONTENTS),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from rethinkdb.errors import ReqlError
+from rethinkdb.errors import ReqlError, ReqlOpFailedError
 
 from backup.driver_link import LOST, RAW_FORMATS, TRIES, Session, Target, r, read_rows
 from backup.selection import SYSTEM_DATABASE, Selection, TableName
@@ -44,13 +44,17 @@ class SourceTable:
 
 @dataclass
 class Source:
-    """The server and the state of it that is read. view: id of the fixed view, None if there is none."""
+    """The server and the state of it that is read. view: id of the fixed view, None if there is none.
+
+    log_index: the view's place in the server's log, 0 if it is not known.
+    """
 
     target: Target
     version: str
     session: Session
     view: str | None
     options: dict[str, Any]
+    log_index: int = 0
     tables: list[SourceTable] = field(default_factory=list)
 
     def close(self) -> None:
@@ -64,23 +68,30 @@ class Source:
 
 def open_source(target: Target, version: str, *, outdated: bool = False) -> Source:
     """Connects and takes a view, if the server has views. outdated: read mode, where there is no view."""
-    plain = Session(target)
-    view = _take_view(plain.connection)
+    view, log_index = _take_view(target)
     options: dict[str, Any] = {"view": view} if view is not None else {}
     if view is None and outdated:
         options["read_mode"] = "outdated"
-    return Source(target, version, Session(target, options), view, options)
+    return Source(target, version, Session(target, options), view, options, log_index)
 
 
-def _take_view(connection: Any) -> str | None:
+def _take_view(target: Target) -> tuple[str | None, int]:
+    """(id, log index) of a new view, (None, 0) where there are no views."""
+    views = r.db(SYSTEM_DATABASE).table("views")
+    connection = target.connect()
     try:
-        answer = r.db(SYSTEM_DATABASE).table("views").insert({}).run(connection)
-    except LOST:
-        raise
-    except ReqlError:
-        return None
-    keys = answer.get("generated_keys") if not answer.get("errors") else None
-    return keys[0] if keys else None
+        answer = views.insert({}).run(connection)
+        if answer["errors"]:
+            raise ToolFailed(f"The server gave no view: {answer['first_error']}")
+        view = answer["generated_keys"][0]
+        row = views.get(view).run(connection) or {}
+        return view, int(row.get("log_index", 0))
+    except ReqlError as error:
+        if isinstance(error, ReqlOpFailedError) and "does not exist" in error.message:
+            return None, 0
+        raise ToolFailed(f"The server gave no view: {error.message}") from error
+    finally:
+        connection.close(noreply_wait=False)
 
 
 def choose_tables(source: Source, selection: Selection, version: tuple[int, ...]) -> None:
