@@ -63,6 +63,9 @@ class FakeEvaluator:
         self.contexts = []
         self.cursors = []
 
+    def spin(self):
+        """What SYNC does between two breaths."""
+
     def wait(self, fibers):
         deferred = defer.Deferred()
         self.waiting.append(deferred)
@@ -84,6 +87,7 @@ class FakeEvaluator:
             return Answer("atom", [self.wait(context.fibers)])
         if kind == SYNC:
             while True:
+                self.spin()
                 context.fibers.breathe()
         if kind == CHANGES:
             self.cursors.append(FeedCursor(self, context.fibers))
@@ -113,6 +117,11 @@ class Server:
     def stop(self):
         yield self.listener.stop()
         yield self.clients.drain(0.0)
+
+
+@pytest.fixture
+def evaluator():
+    return FakeEvaluator()
 
 
 @pytest.fixture
