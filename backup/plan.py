@@ -86,6 +86,8 @@ def plan_restore(
     chain, end = _chain(slices, base.log_index, stop)
     if stop.index is not None and end < stop.index:
         raise _missing(slices, end, stop.index)
+    if stop.newest and any(piece.first_index > end + 1 for piece in slices):
+        raise _missing(slices, end, end + 1)
     if stop.time_ms is not None and not _reaches(chain, base, stop.time_ms):
         quiet_until_ms = max((mark.time_ms for mark in marks if mark.index == end), default=0)
         if quiet_until_ms < stop.time_ms:

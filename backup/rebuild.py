@@ -1,0 +1,143 @@
+"""Brings back a moment into an empty folder of rows: an image, then the log, by the code that applies live writes.
+
+One rule: the folder gets its name only when the moment is reached; what was interrupted is thrown away by the
+next attempt.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from backup.capture import HASH_MODULUS, read_block
+from backup.manifest import TableImage
+from backup.plan import Plan
+from backup.shelf import read_slice
+from backup.vault import Vault
+from consensus.messages import EntryKind
+from model.catalog import Catalog
+from model.effect import decode
+from model.errors import UnfitArchive
+from storage.bulk import BulkLoad
+from storage.machine import Machine
+from storage.rocks import RocksEngine, RocksSettings
+from storage.rows import row_digest
+
+READ_AHEAD: Final = 4  # blocks fetched and unpacked while one is being loaded
+APPLY_ENTRIES: Final = 500
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of how many) now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The moment that was reached."""
+
+    log_index: int
+    raft_term: int
+    time_ms: int
+    rows: int
+    entries: int
+
+
+def rebuild(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebuilt:
+    """Makes `folder` hold the planned moment, or not exist: UnfitArchive, Corrupt or VaultUnavailable say why."""
+    loading = folder.with_name(folder.name + ".rebuilding")
+    shutil.rmtree(loading, ignore_errors=True)
+    try:
+        _load_image(vault, plan, loading, progress)
+        rebuilt = _replay(vault, plan, loading, progress)
+        loading.rename(folder)
+        return rebuilt
+    finally:
+        shutil.rmtree(loading, ignore_errors=True)
+
+
+def image_catalog(plan: Plan) -> Catalog:
+    """The catalog of the plan's image."""
+    catalog = Catalog()
+    for effect in plan.image.catalog:
+        catalog.apply(effect)
+    return catalog
+
+
+def _load_image(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> None:
+    load = BulkLoad(folder)
+    total = plan.image.rows
+    loaded = 0
+    try:
+        for table in sorted(plan.image.tables, key=lambda table: table.table_id):
+            for keys, rows in _verified_rows(vault, table):
+                load.add(table.table_id, keys, rows)
+                loaded += len(rows)
+                progress(table.name, loaded, total)
+        load.finish(image_catalog(plan), plan.image.log_index)
+    except BaseException:
+        load.cancel()
+        raise
+
+
+def _verified_rows(vault: Vault, table: TableImage) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """The blocks of a table in order; at the end the hash over all rows has to be the manifest's."""
+    total_hash = count = 0
+    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
+        under_way = deque(pool.submit(read_block, vault, block) for block in table.blocks[:READ_AHEAD])
+        following = iter(table.blocks[READ_AHEAD:])
+        while under_way:
+            keys, rows = under_way.popleft().result()
+            under_way.extend(pool.submit(read_block, vault, block) for block in islice(following, 1))
+            total_hash = (total_hash + sum(map(row_digest, keys, rows))) % HASH_MODULUS
+            count += len(rows)
+            yield keys, rows
+    if count != table.rows or f"{total_hash:064x}" != table.row_hash:
+        raise UnfitArchive(
+            f"Table {table.database}.{table.name} does not come back as it was: {count} rows for {table.rows}, "
+            "or other contents."
+        )
+
+
+def _replay(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebuilt:
+    engine = RocksEngine(folder, RocksSettings())
+    try:
+        machine = Machine(engine)
+        time_ms, term, applied = plan.image.time_ms, plan.image.raft_term, 0
+        waiting: list[tuple[int, bytes]] = []
+        total = plan.last_index - plan.image.log_index
+        for index, entry_term, entry_ms, payload in entries_of(vault, plan):
+            waiting.append((index, payload))
+            time_ms, term = entry_ms or time_ms, entry_term
+            applied += 1
+            if len(waiting) >= APPLY_ENTRIES:
+                machine.apply(waiting)
+                waiting = []
+                progress("log", applied, total)
+        if waiting:
+            machine.apply(waiting)
+        rows = sum(machine.store.count(table_id) for table_id in machine.catalog.tables)
+        machine.flush()
+        return Rebuilt(machine.applied_index, term, time_ms, rows, applied)
+    finally:
+        engine.close()
+
+
+def entries_of(vault: Vault, plan: Plan) -> Iterator[tuple[int, int, int, bytes]]:
+    """(log_index, raft_term, time_ms or 0, payload) of what is to be replayed; conf changes come with no payload."""
+    for replay in plan.replays:
+        part = read_slice(vault, replay.piece)
+        if part.cluster_id != plan.image.cluster_id:
+            raise UnfitArchive(f"{replay.piece.name} is of another cluster ({part.cluster_id}).")
+        for index, term, kind, data in part.entries:
+            if not replay.first_index <= index <= replay.last_index:
+                continue
+            payload = data if kind == EntryKind.NORMAL else b""
+            time_ms = decode(payload).time_ms if payload else 0
+            if plan.until_ms is not None and time_ms > plan.until_ms:
+                return
+            yield index, term, time_ms, payload
