@@ -19,7 +19,7 @@ import pytest
 from rethinkdb.ast import ReQLEncoder, RqlQuery
 
 from model.effect import Kind, encode
-from model.errors import ReqlOpFailedError
+from model.errors import ReqlError, ReqlNonExistenceError, ReqlOpFailedError
 from model.keys import primary_key_bytes
 from proxy.answers import ATOM, PARTIAL, Answer, QueryContext
 from proxy.reql.evaluator import ReqlEvaluator
@@ -161,6 +161,12 @@ def world() -> SmallWorld:
     return SmallWorld()
 
 
+@pytest.fixture(scope="module")
+def world_of_module() -> SmallWorld:
+    """One world for tests that only read, such as those of Hypothesis."""
+    return SmallWorld()
+
+
 @pytest.fixture
 def run(world: SmallWorld) -> Callable[..., Any]:
     """run(query, **optargs) -> the query's value."""
@@ -171,3 +177,17 @@ def run(world: SmallWorld) -> Callable[..., Any]:
 def table(world: SmallWorld) -> Callable[..., None]:
     """table(name, rows, primary_key="id") makes a table."""
     return world.make_table
+
+
+@pytest.fixture
+def failure(world: SmallWorld) -> Callable[..., tuple[str, str, list[int | str]]]:
+    """failure(query, **optargs) -> (class, first line of the message, backtrace) of the error that a query ends in."""
+
+    def find(query: RqlQuery | list[Any], **optargs: Any) -> tuple[str, str, list[int | str]]:
+        with pytest.raises(ReqlError) as caught:
+            world.run(query, **optargs)
+        error = caught.value
+        kind = "ReqlNonExistenceError" if isinstance(error, ReqlNonExistenceError) else type(error).__name__
+        return kind, error.message.partition("\n")[0], list(error.path or ())
+
+    return find
