@@ -4,8 +4,9 @@ One rule: what is read was written by us, whole, under this very name: the name 
 and an object that does not open is damaged, never guessed at.
 
 Format: b"RWND", version 1 (1 byte), flags (1 byte: 1 = zstd, 2 = encrypted), key id (8 bytes, zeros if not
-encrypted), nonce (12 bytes, only if encrypted), body. The associated data of the AEAD (ChaCha20-Poly1305,
-RFC 8439) is the header and the object's name, so objects cannot change places.
+encrypted), nonce (12 bytes, only if encrypted), body, and a BLAKE2b hash (16 bytes) of the object's name and of all
+before it. The associated data of the AEAD (ChaCha20-Poly1305, RFC 8439) is the header and the name, so that objects
+can neither be forged nor change places; the hash finds damage where there is no key.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ZSTD: Final = 1
 ENCRYPTED: Final = 2
 NO_KEY: Final = bytes(8)
 NONCE_BYTES: Final = 12
+HASH_BYTES: Final = 16
 MAX_OBJECT_BYTES: Final = 1 << 30  # unpacked; larger ones are refused before they are unpacked
 _SCRYPT_SALT: Final = b"rewinddb vault key, version 1"  # a passphrase must give the same key on every server
 
@@ -101,21 +103,33 @@ def seal(name: str, content: bytes, keyring: Keyring, level: int = 3, threads: i
         flags |= ZSTD
         body = zstandard.ZstdCompressor(level=level, threads=threads).compress(content)
     if not keyring.encrypts:
-        return MAGIC + bytes((VERSION, flags)) + NO_KEY + body
+        return _with_hash(name, MAGIC + bytes((VERSION, flags)) + NO_KEY + body)
     id, key = keyring.current()
     head = MAGIC + bytes((VERSION, flags | ENCRYPTED)) + id
     nonce = os.urandom(NONCE_BYTES)
-    return head + nonce + ChaCha20Poly1305(key).encrypt(nonce, body, head + name.encode())
+    return _with_hash(name, head + nonce + ChaCha20Poly1305(key).encrypt(nonce, body, head + name.encode()))
+
+
+def _with_hash(name: str, stored: bytes) -> bytes:
+    return stored + _hash(name, stored)
+
+
+def _hash(name: str, stored: bytes) -> bytes:
+    named = hashlib.blake2b(name.encode(), digest_size=HASH_BYTES, person=b"rewind object")
+    named.update(stored)
+    return named.digest()
 
 
 def unseal(name: str, stored: bytes, keyring: Keyring) -> bytes:
     """The content of an object that was stored under `name`; raises UnfitArchive if it is not whole and ours."""
-    if len(stored) < 14 or not stored.startswith(MAGIC):
+    if len(stored) < 14 + HASH_BYTES or not stored.startswith(MAGIC):
         raise UnfitArchive(f"{name} is not an object of a vault (its first bytes are {stored[:4]!r}).")
     version, flags = stored[4], stored[5]
     if version != VERSION or flags & ~(ZSTD | ENCRYPTED):
         raise UnfitArchive(f"{name} has format {version}/{flags}, which this version does not read.")
-    body = stored[14:]
+    if _hash(name, stored[:-HASH_BYTES]) != stored[-HASH_BYTES:]:
+        raise UnfitArchive(f"{name} is damaged, or was stored under another name.")
+    body = stored[14:-HASH_BYTES]
     if flags & ENCRYPTED:
         key = keyring.find(stored[6:14])
         if key is None:
