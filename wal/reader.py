@@ -110,7 +110,7 @@ def take_segment(opened: OpenedLog, segment: Segment, data: bytes, is_last: bool
 
     That group is nothing but the head and copies of what the segment before holds, so one has to be there.
     """
-    decoded = decode(data, segment.number)
+    decoded = decode(data, segment.number, keep_payloads=False)
     if decoded.why is Why.DAMAGED:
         raise damage(
             segment.path,

@@ -96,26 +96,28 @@ def encode_all(records: Sequence[Record], segment: int, group: int) -> bytes:
     return b"".join([encode(record, segment, group) for record in records])
 
 
-def decode(data: bytes, segment: int, offset: int = 0) -> Decoded:
-    """All whole records of segment number `segment` in `data` from `offset` on, and why they stop.
+def decode(data: bytes, segment: int, keep_payloads: bool = True) -> Decoded:
+    """All whole records of segment number `segment` in `data`, and why they stop.
 
-    `data` is a segment from its start to any point: only then is `why` about the segment.
+    `data` is the segment from its start to any point. Without `keep_payloads`, entries come without theirs.
     """
-    records, offsets, end, _ = read_run(data, segment, offset)
+    records, offsets, end, _ = read_run(data, segment, keep_payloads)
     later = find_later(data, segment, end)
     if later is not None:
         return Decoded(records, offsets, end, Why.DAMAGED, later)
     return Decoded(records, offsets, end, _why(data, segment, end))
 
 
-def read_run(data: bytes, segment: int, offset: int = 0) -> tuple[list[Record], list[int], int, int]:
-    """The whole records from `offset` on: (records, their offsets, end, bytes the next one needs at least).
+def read_run(data: bytes, segment: int, keep_payloads: bool = True) -> tuple[list[Record], list[int], int, int]:
+    """The whole records at the start of `data`: (records, their offsets, end, bytes the next one needs at least).
 
     For readers that know that the log goes on: it does not ask why the run ends.
     """
     records: list[Record] = []
     offsets: list[int] = []
+    offset = 0
     unpack, checksum, size = _HEAD.unpack_from, google_crc32c.value, len(data)
+    first_dropped = LENGTH_LIMIT if keep_payloads else FIRST_ENTRY_KIND
     while offset + HEAD_BYTES <= size:
         magic, crc, length, kind, _, number, raft_term, log_index = unpack(data, offset)
         if magic != MAGIC or number != segment:
@@ -125,7 +127,8 @@ def read_run(data: bytes, segment: int, offset: int = 0) -> tuple[list[Record], 
             return records, offsets, offset, HEAD_BYTES + length
         if checksum(data[offset + _BEFORE_CHECKED : end]) != crc:
             return records, offsets, offset, 0
-        records.append(Record(kind, raft_term, log_index, data[offset + HEAD_BYTES : end]))
+        payload = data[offset + HEAD_BYTES : end] if kind < first_dropped else b""
+        records.append(Record(kind, raft_term, log_index, payload))
         offsets.append(offset)
         offset = end
     return records, offsets, offset, HEAD_BYTES
