@@ -10,8 +10,9 @@ from typing import Any, Final
 import orjson
 
 from model import datum as d
-from model.errors import ReqlClientError, ReqlCompileError, ReqlQueryLogicError
+from model.errors import ReqlCompileError, ReqlQueryLogicError
 from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext, WaitTimeout
+from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.compiler import Compiler, Node
 from proxy.reql.env import Env, World
@@ -243,15 +244,12 @@ class ReqlEvaluator:
 
     def start(self, body: bytes, context: QueryContext) -> Answer:
         """Compiles and runs a query; raises ReqlError."""
-        try:
-            query = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise ReqlClientError("Client is buggy (failed to deserialize query).", ()) from error
+        query = parse_query(body)
         key, parameters = lift(query)
         shape = self._shapes.get(key) if key is not None else None
         if shape is None:
             if key is None:
-                query, parameters = orjson.loads(body), []  # lifting may have stopped half way
+                query, parameters = parse_query(body), []  # lifting may have stopped half way
             shape = self._compile(query[1], query[2] if len(query) > 2 else {})
             if key is not None:
                 self._keep(key, shape)
