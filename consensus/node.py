@@ -47,6 +47,7 @@ DEFAULT_TICK_S: Final = 0.1
 DEFAULT_QUEUE_BYTES: Final = 64 << 20
 DEFAULT_DRAIN_S: Final = 5.0
 DRAIN_STEP_S: Final = 0.01
+APPLY_BYTES: Final = 1 << 20  # entries applied in one call; a backlog is applied in several, with turns in between
 TURN_S: Final = 0.005  # after this long the loop lets the reactor do something else
 STALL_RETRY_S: Final = 0.005
 _READ_GIVE_UP_TIMEOUTS: Final = 5  # in election timeouts
@@ -86,7 +87,8 @@ class Node:
         self._tick_s = tick_s
         self._queue_bytes = queue_bytes
         self._flush_policy = flush_policy or FlushPolicy()
-        self.core = RaftCore(replace(config, applied=machine.applied_index), store)
+        slices = min(config.max_committed_bytes, APPLY_BYTES)
+        self.core = RaftCore(replace(config, applied=machine.applied_index, max_committed_bytes=slices), store)
         self.applied_index = machine.applied_index
         self.failed: RewindError | None = None
         self.on_applied: Callable[[int], None] | None = None
