@@ -20,7 +20,12 @@ _ADMIN = "admin"
 
 
 def restore_accounts(
-    session: Session, manifest: Manifest, renames: Renames, force: bool, warn: Callable[[str], None]
+    session: Session,
+    manifest: Manifest,
+    renames: Renames,
+    force: bool,
+    say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> int:
     """Makes missing users, with `force` replaces present ones, then grants; -> how many users were written."""
     if not manifest.users:
@@ -38,7 +43,7 @@ def restore_accounts(
         if not isinstance(name, str) or name == _ADMIN:
             continue
         if name in present and not force:
-            warn(f"The user `{name}` exists and was left as it is; --force replaces users.")
+            say(f"NOTE: the user `{name}` exists and was left as it is; --force replaces users.")
             continue
         try:
             _write_user(session, name, user, warn)

@@ -27,6 +27,7 @@ class Bar:
         self.parts = 0
         self._total_parts = total_parts
         self._title = title
+        self._by_rows = False
         self._lock = threading.Lock()
         self._began = self._shown = time.monotonic()
         self._progress: Progress | None = None
@@ -62,10 +63,18 @@ class Bar:
             if self._progress is not None and time.monotonic() - self._shown > _REFRESH_S:
                 self._show()
 
+    def measure_by_rows(self, total: int) -> None:
+        """From now on the bar's length is rows done of so many."""
+        with self._lock:
+            self._by_rows = True
+            if self._progress is not None and self._task is not None:
+                self._progress.update(self._task, total=max(total, 1))
+
     def retitle(self, title: str, total_parts: int | None) -> None:
         """Starts over with another piece of work."""
         with self._lock:
             self.parts = 0
+            self._by_rows = False
             if self._progress is not None and self._task is not None:
                 self._progress.reset(self._task, total=total_parts, description=title)
 
@@ -73,7 +82,8 @@ class Bar:
         self._shown = time.monotonic()
         seconds = max(self._shown - self._began, 0.001)
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self.parts, rows=self.rows, rate=self.rows / seconds)
+            done = self.rows if self._by_rows else self.parts
+            self._progress.update(self._task, completed=done, rows=self.rows, rate=self.rows / seconds)
 
 
 def plural(count: int, one: str, more: str) -> str:

@@ -98,7 +98,7 @@ def restore(options: RestoreOptions, say: Callable[[str], None], warn: Callable[
         _, version = server_version(session)
         size = options.file.stat().st_size if options.file is not None else None
         with Bar("restore", size, options.show_bar) as bar:
-            run = _Restore(options, session, version, bar, warn)
+            run = _Restore(options, session, version, bar, say, warn)
             run.read()
             summary = run.finish()
     finally:
@@ -118,12 +118,14 @@ class _Restore:
         session: Session,
         version: tuple[int, ...],
         bar: Bar,
+        say: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
         self._options = options
         self._session = session
         self._version = version
         self._bar = bar
+        self._say = say
         self._warn = warn
         self._infos: dict[TableName, TableInfo] = {}
         self._contents: Contents | None = None
@@ -148,7 +150,7 @@ class _Restore:
                 self._read_infos()
             for place, member in self._members():
                 if place.kind == "contents":
-                    self._contents = parse_contents(member.read_all(MANIFEST_BYTES_MAX))
+                    self._take_contents(parse_contents(member.read_all(MANIFEST_BYTES_MAX)))
                 elif place.kind == "manifest":
                     self._manifest = parse_manifest(member.read_all(MANIFEST_BYTES_MAX))
                 elif place.kind == "info":
@@ -179,7 +181,7 @@ class _Restore:
         manifest = self._manifest
         if manifest is not None and self._options.with_users and self._options.selection.is_everything:
             summary.users = restore_accounts(
-                self._session, manifest, self._options.renames, self._options.force, self._warn
+                self._session, manifest, self._options.renames, self._options.force, self._say, self._warn
             )
         return summary
 
@@ -231,6 +233,12 @@ class _Restore:
                 self._infos[place.table] = parse_info(member.read_all(INFO_BYTES_MAX), place.table)
         self._check_selection()
         self._plan()
+
+    def _take_contents(self, contents: Contents) -> None:
+        self._contents = contents
+        holds = self._options.selection.holds
+        selected = [count for name, count in contents.rows.items() if "." in name and holds(*name.split(".", 1))]
+        self._bar.measure_by_rows(sum(selected))
 
     def _take_info(self, place: Place, member: TarMember) -> None:
         assert place.table is not None
