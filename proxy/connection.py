@@ -15,13 +15,13 @@ from typing import Any, Final, Protocol
 
 from twisted.internet import threads
 
-from model.errors import ReqlError, ReqlResourceLimitError
-from proxy.answers import Answer, Cursor, Interrupted, QueryContext
+from model.errors import ReqlResourceLimitError
 from proxy.clients import Clients
 from proxy.fibers import DelayedCall
 from proxy.frames import error_frame
 from proxy.handshake import CheckKey, Event, Handshake, Ready, Refuse
-from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
+from proxy.performer import Performer
+from proxy.session import Action, Session
 
 log = logging.getLogger("rewinddb.proxy")
 
@@ -39,43 +39,18 @@ class Wire(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
-def next_batch(query: Query) -> Answer:
-    """Runs an open stream on."""
-    cursor = query.cursor
-    assert cursor is not None
-    return cursor.next_batch()
-
-
-def close_cursor(cursor: Cursor) -> None:
-    """Closes a cursor; what goes wrong then is nobody's to hear but the log's."""
-    try:
-        cursor.close()
-    except Exception:
-        log.exception("a cursor could not be closed")
-
-
-class Connection(asyncio.Protocol):
+class Connection(Performer, asyncio.Protocol):
     """From accept to loss. `session` is None until the handshake is done."""
 
     def __init__(self, clients: Clients) -> None:
-        self.clients = clients
-        self.connection_id = clients.new_id()
-        self.address: tuple[str, int] = ("", 0)
-        self.user = ""
-        self.since_s = clients.seconds()
-        self.session: Session | None = None
+        super().__init__(clients)
         self._wire: Any = None
         self._handshake: Handshake | None = None
         self._timer: DelayedCall | None = None
-        self._context: QueryContext | None = None
         self._is_proceeding = False
         self._is_paused = False
-        self._is_finishing = False
         self._is_lost = False
         self._received_bytes = 0  # of a query that has come in part; counted in clients.receiving_bytes
-        self._pool = clients.fibers
-        self._start_method = self._start
-        self._done_method = self._done
 
     # -- called by the transport ----------------------------------------------------------------------------------
 
@@ -138,30 +113,9 @@ class Connection(asyncio.Protocol):
 
     # -- for `Clients` --------------------------------------------------------------------------------------------
 
-    def kill(self, query: Query, message: str) -> None:
-        """Ends one query of this connection."""
-        if self.session is not None:
-            self._perform(self.session.kill(query, message))
-
-    def finish(self, message: str | None) -> None:
-        """Takes no more queries and closes when what runs is answered; with a message, ends that now."""
-        self._is_finishing = True
-        session = self.session
-        if session is not None:
-            session.take_no_more()
-            for query in list(session.queries.values()):
-                if message is not None or query.is_feed or not query.is_running:
-                    self._perform(session.kill(query, message or SHUTTING_DOWN))
-        self._close_if_finished()
-
     def cut(self) -> None:
         """Closes without waiting for anything."""
         self._wire.abort()
-
-    def _close_if_finished(self) -> None:
-        session = self.session
-        if session is None or not any(query.is_running for query in session.queries.values()):
-            self._wire.close()
 
     # -- handshake ------------------------------------------------------------------------------------------------
 
@@ -204,20 +158,7 @@ class Connection(asyncio.Protocol):
         self._handshake = None
         clients.unauthenticated -= 1
         self._stop_timer()
-        self.user = event.user
-        self._context = QueryContext(
-            event.user,
-            self.address,
-            self.connection_id,
-            clients.fibers,
-            returns_empty_batches=event.one_at_a_time,
-        )
-        self.session = Session(
-            self._context,
-            clients.server_info,
-            1 if event.one_at_a_time else clients.limits.max_running,
-            clients.limits.max_query_bytes,
-        )
+        self._open_session(event.user, event.one_at_a_time, returns_empty_batches=event.one_at_a_time)
         if event.rest:
             self.data_received(event.rest)
 
@@ -259,21 +200,6 @@ class Connection(asyncio.Protocol):
         if session is not None and not self._is_proceeding and not self._is_lost:
             self._proceed(session, session.proceed())
 
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            kind = type(action)
-            if kind is bytes:
-                self._send(action)  # type: ignore[arg-type]
-            elif kind is Query:
-                self._run(action)  # type: ignore[arg-type]
-            elif isinstance(action, Interrupt):
-                self._pool.interrupt(action.query, action.message)
-            elif isinstance(action, Close):
-                close_cursor(action.cursor)
-            elif isinstance(action, Disconnect):
-                log.info("connection from %s:%d closed: %s", *self.address, action.reason)
-                self._wire.close()
-
     def _send(self, data: bytes) -> None:
         if self._is_lost:
             return
@@ -283,32 +209,8 @@ class Connection(asyncio.Protocol):
             log.warning("connection from %s:%d does not read what it asked for and is cut", *self.address)
             self._wire.abort()
 
-    def _run(self, query: Query) -> None:
-        self.clients.queries_total += 1
-        if query.cursor is None:
-            self._pool.run(self._start_method, query, self._done_method)
-        else:
-            self._pool.run(next_batch, query, self._done_method)
-
-    def _start(self, query: Query) -> Answer:
-        query.started_s = self._pool.slice_began_s
-        context = self._context
-        assert context is not None
-        if query.noreply:
-            context = context.without_reply()
-        return self.clients.evaluator.start(query.body, context)
-
-    def _done(self, query: Query, answer: Answer, error: ReqlError | Interrupted | None) -> None:
-        session = self.session
-        assert session is not None
-        if error is None:
-            self._perform(session.finished(query, answer))
-        else:
-            self._perform(session.failed(query, error))
-        if session.held and not self._is_proceeding:
-            self._go_on()
-        if self._is_finishing:
-            self._close_if_finished()
+    def _disconnect(self) -> None:
+        self._wire.close()
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,139 @@
+"""Performs a session's actions: runs its queries in fibers and sends what it says. Where to, its children know.
+
+One rule: every outcome goes back into the session, which alone decides what is answered.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from model.errors import ReqlError
+from proxy.answers import Answer, Cursor, Interrupted, QueryContext
+from proxy.clients import Clients
+from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
+
+log = logging.getLogger("rewinddb.proxy")
+
+
+def next_batch(query: Query) -> Answer:
+    """Runs an open stream on."""
+    cursor = query.cursor
+    assert cursor is not None
+    return cursor.next_batch()
+
+
+def close_cursor(cursor: Cursor) -> None:
+    """Closes a cursor; what goes wrong then is nobody's to hear but the log's."""
+    try:
+        cursor.close()
+    except Exception:
+        log.exception("a cursor could not be closed")
+
+
+class Performer:
+    """A client of the server with a session, once it has logged in."""
+
+    def __init__(self, clients: Clients) -> None:
+        self.clients = clients
+        self.connection_id = clients.new_id()
+        self.address: tuple[str, int] = ("", 0)
+        self.user = ""
+        self.since_s = clients.seconds()
+        self.session: Session | None = None
+        self._context: QueryContext | None = None
+        self._is_finishing = False
+        self._pool = clients.fibers
+        self._start_method = self._start
+        self._done_method = self._done
+
+    def _open_session(self, user: str, one_at_a_time: bool, returns_empty_batches: bool) -> Session:
+        clients = self.clients
+        self.user = user
+        self._context = QueryContext(
+            user, self.address, self.connection_id, clients.fibers, returns_empty_batches=returns_empty_batches
+        )
+        limits = clients.limits
+        self.session = Session(
+            self._context, clients.server_info, 1 if one_at_a_time else limits.max_running, limits.max_query_bytes
+        )
+        return self.session
+
+    # -- for children ---------------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        """Sends a response frame."""
+        raise AssertionError("a child says where to")
+
+    def _disconnect(self) -> None:
+        """Closes once everything sent so far is out."""
+        raise AssertionError("a child says how")
+
+    def _go_on(self) -> None:
+        """There may be room for waiting frames."""
+
+    # -- for `Clients` --------------------------------------------------------------------------------------------
+
+    def kill(self, query: Query, message: str) -> None:
+        """Ends one query."""
+        if self.session is not None:
+            self._perform(self.session.kill(query, message))
+
+    def finish(self, message: str | None) -> None:
+        """Takes no more queries and closes when what runs is answered; with a message, ends that now."""
+        self._is_finishing = True
+        session = self.session
+        if session is not None:
+            session.take_no_more()
+            for query in list(session.queries.values()):
+                if message is not None or query.is_feed or not query.is_running:
+                    self._perform(session.kill(query, message or SHUTTING_DOWN))
+        self._disconnect_if_finished()
+
+    def _disconnect_if_finished(self) -> None:
+        session = self.session
+        if session is None or not any(query.is_running for query in session.queries.values()):
+            self._disconnect()
+
+    # -- actions --------------------------------------------------------------------------------------------------
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            kind = type(action)
+            if kind is bytes:
+                self._send(action)  # type: ignore[arg-type]
+            elif kind is Query:
+                self._run(action)  # type: ignore[arg-type]
+            elif isinstance(action, Interrupt):
+                self._pool.interrupt(action.query, action.message)
+            elif isinstance(action, Close):
+                close_cursor(action.cursor)
+            elif isinstance(action, Disconnect):
+                log.info("connection from %s:%d closed: %s", *self.address, action.reason)
+                self._disconnect()
+
+    def _run(self, query: Query) -> None:
+        self.clients.queries_total += 1
+        if query.cursor is None:
+            self._pool.run(self._start_method, query, self._done_method)
+        else:
+            self._pool.run(next_batch, query, self._done_method)
+
+    def _start(self, query: Query) -> Answer:
+        query.started_s = self._pool.slice_began_s
+        context = self._context
+        assert context is not None
+        if query.noreply:
+            context = context.without_reply()
+        return self.clients.evaluator.start(query.body, context)
+
+    def _done(self, query: Query, answer: Answer, error: ReqlError | Interrupted | None) -> None:
+        session = self.session
+        assert session is not None
+        if error is None:
+            self._perform(session.finished(query, answer))
+        else:
+            self._perform(session.failed(query, error))
+        if session.held:
+            self._go_on()
+        if self._is_finishing:
+            self._disconnect_if_finished()
