@@ -12,6 +12,9 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
+from proxy.reql.absent import NoAttribute
+from proxy.reql.operations import NOTHING, MapRows, Operation, RowOperation, Rows, Terminal
+from proxy.reql.partial import NO_FIELDS, Decode, Fields, decode_all, decoder
 from proxy.reql.registry import fail_limit
 from proxy.reql.values import (
     PLAIN,
@@ -25,63 +28,20 @@ from proxy.reql.values import (
     wrong_kind,
 )
 
-Rows = list[Any]
+__all__ = [
+    "ENDLESS", "ENDLESS_FEED", "FIRST_CHUNK", "MAX_CHUNK", "NOTHING", "ArrayStream", "IteratorStream", "MapRows",
+    "Operation", "RowOperation", "Rows", "Stream", "Terminal", "as_selection", "as_stream", "chunked", "grouped_value",
+    "is_selection", "is_sequence", "keep", "over_groups", "plain_stream", "run_terminal", "settle", "slice_stream",
+    "to_list",
+]  # fmt: skip
+
 FIRST_CHUNK: Final = 16
 MAX_CHUNK: Final = 256
-
 
 ENDLESS: Final = (
     "Cannot use an infinite stream with an aggregation function (`reduce`, `count`, etc.) or coerce it to an array."
 )
 ENDLESS_FEED: Final = "Cannot call a terminal (`reduce`, `count`, etc.) on an infinite stream (such as a changefeed)."
-NOTHING: Final = object()
-"""An accumulator that has not taken anything in: its group does not exist yet."""
-
-
-class Operation:
-    """One step of a stream. `kind` and `func` let `changes` and the planner look inside; `path` is the term's.
-
-    Where `expands` is set, `expand` gives the rows piece by piece, because one row may become any number.
-    """
-
-    __slots__ = ("func", "kind", "path")
-    expands = False
-
-    def __init__(self, kind: str, path: Path, func: Any = None) -> None:
-        self.kind = kind
-        self.path = path
-        self.func = func
-
-    def apply(self, env: Any, rows: Rows) -> Any:
-        raise AssertionError(f"{self.kind} does not say how to apply it")
-
-    def expand(self, env: Any, rows: Rows) -> Iterator[Rows]:
-        raise AssertionError(f"{self.kind} does not expand")
-
-
-class MapRows(Operation):
-    """Gives func(row) for each row."""
-
-    __slots__ = ()
-
-    def __init__(self, func: Any, path: Path) -> None:
-        super().__init__("map", path, func)
-
-    def apply(self, env: Any, rows: Rows) -> Rows:
-        return self.func.each(rows)  # type: ignore[no-any-return]
-
-
-class RowOperation(Operation):
-    """Any operation given as a Python function from (env, rows) to rows."""
-
-    __slots__ = ("_apply",)
-
-    def __init__(self, kind: str, path: Path, apply: Callable[[Any, Rows], Any], func: Any = None) -> None:
-        super().__init__(kind, path, func)
-        self._apply = apply
-
-    def apply(self, env: Any, rows: Rows) -> Any:
-        return self._apply(env, rows)
 
 
 class Stream(Value):
@@ -92,7 +52,10 @@ class Stream(Value):
     something to it last, which is to blame for what fails in the stream itself.
     """
 
-    __slots__ = ("_expanding", "grouped", "is_array", "is_infinite", "operations", "ordered", "path")
+    __slots__ = (
+        "_decode", "_expanding", "grouped", "is_array", "is_infinite", "operations", "ordered", "path",
+        "terminal_reads",
+    )  # fmt: skip
     type_label = "SEQUENCE"
     has_texts = False
 
@@ -103,6 +66,8 @@ class Stream(Value):
         self.is_infinite = is_infinite
         self.ordered = False
         self.path = path
+        self.terminal_reads: Fields | None = None  # what an aggregation at the end reads of the rows, if it is known
+        self._decode: Decode | None = None
         self._expanding: list[tuple[Iterator[Rows], int]] = []  # pieces under way, and which operation comes next
 
     def source_chunk(self, env: Any) -> Rows | None:
@@ -129,10 +94,40 @@ class Stream(Value):
             rows = self._expanded(env)
             if rows is not None:
                 return rows
+        if self.has_texts and (self.operations or self.terminal_reads is not None):
+            return self._decoded(env)
         rows = self.source_chunk(env)
         if rows is None or not self.operations:
             return rows
         return self._operate(env, rows, 0)
+
+    def _decoded(self, env: Any) -> Any:
+        """The next rows after all operations, of which no more was decoded than these need."""
+        texts = self.source_texts(env)
+        if texts is None:
+            return None
+        decode = self._decode
+        if decode is None:  # the first rows are not worth a plan
+            decode = decode_all
+            self._decode = self._decoder() if len(texts) >= FIRST_CHUNK else None
+        rows = decode(texts)
+        try:
+            return self._operate(env, rows, 0)
+        except NoAttribute:
+            if decode is decode_all:
+                raise
+            return self._operate(env, decode_all(texts), 0)  # the error shows the row, so it has to be whole
+
+    def _decoder(self) -> Decode:
+        needed: Fields = NO_FIELDS
+        for operation in self.operations:
+            read = operation.reads()
+            if read is None:
+                return decode_all
+            needed |= read
+            if not operation.keeps_rows:
+                return decoder(needed)
+        return decode_all if self.terminal_reads is None else decoder(needed | self.terminal_reads)
 
     def _operate(self, env: Any, rows: Any, begin: int) -> Any:
         """The rows after the operations from number `begin` on."""
@@ -172,10 +167,27 @@ class Stream(Value):
 
     def texts(self, env: Any) -> list[bytes] | None:
         """The next rows as JSON texts: as stored when nothing was done to them."""
-        if self.has_texts and not self.operations:
-            return self.source_texts(env)
+        if self.has_texts:
+            if not self.operations:
+                return self.source_texts(env)
+            if all(operation.keeps_rows for operation in self.operations):
+                return self._kept_texts(env)
         rows = self.chunk(env)
         return None if rows is None else [d.dumps(row) for row in rows]
+
+    def _kept_texts(self, env: Any) -> list[bytes] | None:
+        """The next rows that are left, as they are stored; not for grouped streams."""
+        texts = self.source_texts(env)
+        if texts is None:
+            return None
+        decode = self._decode
+        if decode is None:
+            self.terminal_reads = NO_FIELDS  # nobody else looks at the rows
+            decode = decode_all
+            self._decode = self._decoder() if len(texts) >= FIRST_CHUNK else None
+        rows = decode(texts)
+        kept = set(map(id, self._operate(env, rows, 0)))
+        return [text for text, row in zip(texts, rows, strict=True) if id(row) in kept]
 
     def chunks(self, env: Any) -> Iterator[Any]:
         """All chunks to the end, breathing in between; refused for a stream without end."""
@@ -241,26 +253,9 @@ class IteratorStream(Stream):
             close()
 
 
-class Terminal:
-    """An aggregation: `begin` an accumulator, `step` over rows, `end` to a value. One accumulator per group.
-
-    An accumulator may be NOTHING until something was taken in; a group that stays NOTHING is left out.
-    """
-
-    __slots__ = ()
-
-    def begin(self, env: Any) -> Any:
-        raise AssertionError("a terminal must say how it begins")
-
-    def step(self, env: Any, accumulator: Any, rows: Rows) -> Any:
-        raise AssertionError("a terminal must say how it goes on")
-
-    def end(self, env: Any, accumulator: Any) -> Any:
-        return accumulator
-
-
 def run_terminal(env: Any, stream: Stream, terminal: Terminal) -> Any:
     """Pulls the stream to its end; a grouped stream gives Grouped with one result per group."""
+    stream.terminal_reads = terminal.reads()
     if not stream.grouped:
         accumulator = terminal.begin(env)
         for rows in stream.chunks(env):

@@ -16,9 +16,10 @@ from model import order
 from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
 from model.pseudo_binary import binary_bytes
 from proxy.reql.ids import Term
+from proxy.reql.partial import NO_FIELDS, Fields
 from proxy.reql.registry import fail, fail_absent, term
 from proxy.reql.streams import NOTHING, Rows, Stream, Terminal, as_stream, run_terminal
-from proxy.reql.terms.fields import ABSENT, each_or, func_or_field
+from proxy.reql.terms.fields import ABSENT, each_or, fields_of, func_or_field
 from proxy.reql.terms.matching import Predicate
 from proxy.reql.values import (
     PLAIN,
@@ -45,6 +46,9 @@ class Count(Terminal):
 
     __slots__ = ()
 
+    def reads(self) -> Fields:
+        return NO_FIELDS
+
     def begin(self, env: Any) -> int:
         return 0
 
@@ -55,10 +59,14 @@ class Count(Terminal):
 class CountMatching(Terminal):
     """How many rows a condition holds for."""
 
-    __slots__ = ("_keep",)
+    __slots__ = ("_keep", "_reads")
 
-    def __init__(self, keep: Callable[[Rows], Rows]) -> None:
+    def __init__(self, keep: Callable[[Rows], Rows], reads: Fields | None) -> None:
         self._keep = keep
+        self._reads = reads
+
+    def reads(self) -> Fields | None:
+        return self._reads
 
     def begin(self, env: Any) -> Any:
         return NOTHING
@@ -80,14 +88,16 @@ def count(env: Any, value: Any, *wanted: Any) -> Any:
         return _count_all(env, value)
     what = wanted[0]
     if isinstance(what, Func):
-        keep = Predicate(what).keep
+        predicate = Predicate(what)
+        keep, reads = predicate.keep, predicate.reads()
     else:
+        reads = None
         datum = _at(1, as_datum, env, what)
 
         def keep(rows: Rows) -> Rows:
             return [row for row in rows if order.equal(row, datum)]
 
-    return run_terminal(env, as_stream(env, value), CountMatching(keep))
+    return run_terminal(env, as_stream(env, value), CountMatching(keep, reads))
 
 
 def _count_all(env: Any, value: Any) -> Any:
@@ -127,6 +137,9 @@ class Aggregation(Terminal):
 
     def begin(self, env: Any) -> Any:
         return NOTHING
+
+    def reads(self) -> Fields | None:
+        return None if self._func is None else fields_of([self._func])
 
     def numbers(self, rows: Rows) -> list[int | float]:
         """The numbers to take in; what is absent or null is left out."""
@@ -205,6 +218,9 @@ class Extreme(Aggregation):
         self._name = name
         self._sign = sign
         self._pick: Callable[[list[Any]], Any] = max if sign > 0 else min
+
+    def reads(self) -> None:
+        """All of a row, as one is the result."""
 
     def step(self, env: Any, accumulator: Any, rows: Rows) -> Any:
         if self._func is None:

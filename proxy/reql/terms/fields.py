@@ -10,6 +10,7 @@ from typing import Any, Final
 from model import datum as d
 from model.errors import Path, ReqlNonExistenceError
 from proxy.reql.absent import NoAttribute
+from proxy.reql.partial import Fields, fields_read
 from proxy.reql.registry import fail
 from proxy.reql.values import PLAIN, Func, NativeFunc, SingleSelection, Value, as_datum, wrong_kind
 
@@ -83,6 +84,20 @@ def func_or_field(env: Any, value: Any, path: Path, at: int) -> Func:
         error.at = at
         raise error
     return FieldFunc(env, as_datum(env, value), (*path, at))
+
+
+def fields_of(funcs: list[Func]) -> Fields | None:
+    """The fields of a row that any of the functions looks at; None: all, or it is not known."""
+    found: Fields = frozenset()
+    for func in funcs:
+        if isinstance(func, FieldFunc):
+            read = frozenset({func.key}) if func.key.__class__ is str else None
+        else:
+            read = fields_read(func)
+        if read is None:
+            return None
+        found |= read
+    return found
 
 
 def each_or(func: Func, rows: list[Any], instead: Any) -> list[Any]:

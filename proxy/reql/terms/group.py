@@ -11,10 +11,11 @@ from model import order
 from model.errors import Path, ReqlError, ReqlQueryLogicError
 from model.keys import key_end, key_from_bytes, key_range
 from proxy.reql.ids import Term
+from proxy.reql.partial import Fields
 from proxy.reql.registry import fail, fail_limit, term
 from proxy.reql.streams import Operation, Rows, Stream, as_stream, grouped_value
 from proxy.reql.tables import IndexScan, StoredTable
-from proxy.reql.terms.fields import FieldFunc, each_or, func_or_field
+from proxy.reql.terms.fields import FieldFunc, each_or, fields_of, func_or_field
 from proxy.reql.values import Func, Table, TableSlice, as_bool, as_string, as_table, check_array_size, wrong_kind
 
 Groups = dict[Any, tuple[Any, Rows]]
@@ -24,6 +25,7 @@ class Group(Operation):
     """Divides rows by the values of functions; by all elements of those that are arrays, if `multi`."""
 
     __slots__ = ("_funcs", "_multi")
+    keeps_rows = True
 
     def __init__(self, funcs: list[Func], multi: bool, path: Path) -> None:
         super().__init__("group", path)
@@ -32,6 +34,9 @@ class Group(Operation):
 
     def apply(self, env: Any, rows: Rows) -> Groups:
         return self.divide(env, rows, [each_or(func, rows, None) for func in self._funcs])
+
+    def reads(self) -> Fields | None:
+        return fields_of(self._funcs)
 
     def divide(self, env: Any, rows: Rows, columns: list[list[Any]]) -> Groups:
         """The groups of rows whose values are in columns, one column for each function."""

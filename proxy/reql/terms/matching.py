@@ -11,6 +11,7 @@ from typing import Any, Final
 from model import datum as d
 from model import order
 from model.errors import Path, ReqlEmptyUserError, ReqlError, ReqlNonExistenceError
+from proxy.reql.partial import Fields, fields_read
 from proxy.reql.values import PLAIN, Func, NativeFunc
 
 Default = Callable[[], bool]
@@ -51,6 +52,16 @@ class Predicate:
                 if self._default is not None and self._decide(error):
                     out.append(row)
         return out
+
+    def reads(self) -> Fields | None:
+        """The fields of a row that it looks at; None: all, or it is not known."""
+        if self._pattern is not None:
+            return None if self._pattern.get(d.PTYPE_KEY) == d.LITERAL else frozenset(self._pattern)
+        read = fields_read(self.func)
+        if read is not None and self.func.matches_object:
+            body = self.func.raw[1][1]
+            return read | body.keys() if body.__class__ is dict else None
+        return read
 
     def holds(self, row: Any) -> bool:
         """Whether it holds for one row."""

@@ -13,6 +13,7 @@ from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
 from proxy.reql.compiler import Compiler, Node, located
 from proxy.reql.ids import Term
+from proxy.reql.partial import Fields
 from proxy.reql.registry import ALWAYS, NEVER, TERMS, Kind, fail, special
 from proxy.reql.streams import Operation, Rows, as_stream, is_sequence, keep, over_groups, settle
 from proxy.reql.values import (
@@ -29,6 +30,8 @@ from proxy.reql.values import (
 MAP: Final = "map"  # on a sequence: the result for each object
 FILTER: Final = "filter"  # the objects for which it is true; a selection stays one
 SKIP_MAP: Final = "skip_map"  # the result for each object that has one
+
+_NAMES_FIELDS: Final = frozenset({Term.GET_FIELD, Term.BRACKET, Term.PLUCK, Term.HAS_FIELDS})
 
 ForObject = Callable[[dict[str, Any]], Any]
 Prepare = Callable[..., ForObject]
@@ -74,7 +77,7 @@ class Plan:
     """One compiled term of this kind: its arguments and how to apply it."""
 
     __slots__ = (
-        "_kinds", "_no_recurse", "_prepare", "_ptypes", "_spec", "determinism", "nodes", "path", "poly",
+        "_kinds", "_no_recurse", "_prepare", "_ptypes", "_spec", "determinism", "id", "nodes", "path", "poly",
         "row_determinism", "steady",
     )  # fmt: skip
 
@@ -91,6 +94,7 @@ class Plan:
         literal_ok: bool,
     ) -> None:
         arguments, raw_optargs = compiler.split(raw, path)
+        self.id = id
         self._spec = spec = TERMS[id]
         self.path = path
         self.poly = poly
@@ -225,6 +229,19 @@ class ForEachObject(Operation):
         self._env = env
         self._leading = leading
         self._for_object: ForObject | None = None
+
+    @property
+    def keeps_rows(self) -> bool:  # type: ignore[override]
+        """Whether what is left are the rows that came."""
+        return self._plan.poly == FILTER
+
+    def reads(self) -> Fields | None:
+        """The fields that its arguments name."""
+        plan = self._plan
+        names = [*self._leading, *(node.constant for node in plan.nodes[1:])]
+        if plan.id not in _NAMES_FIELDS or any(name.__class__ is not str for name in names):
+            return None
+        return frozenset(names)
 
     def _one(self, row: Any) -> Any:
         """The term's value for one row."""

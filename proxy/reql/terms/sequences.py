@@ -10,6 +10,7 @@ from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError
 from proxy.reql.compiler import Compiler, Node, located
 from proxy.reql.ids import Term
+from proxy.reql.partial import Fields
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
     MAX_CHUNK,
@@ -152,6 +153,7 @@ class Filter(Operation):
     """Leaves out rows. `func` is the condition, `default` what to do where something is absent, if that was said."""
 
     __slots__ = ("_predicate", "default")
+    keeps_rows = True
 
     def __init__(self, predicate: Predicate, path: Path, default: Func | None = None) -> None:
         super().__init__("filter", path, predicate.func)
@@ -160,6 +162,9 @@ class Filter(Operation):
 
     def apply(self, env: Any, rows: Rows) -> Rows:
         return self._predicate.keep(rows)
+
+    def reads(self) -> Fields | None:
+        return self._predicate.reads() if self.default is None else None  # an error of the default shows the row
 
 
 @special(Term.FILTER, "filter", "2", optargs={"default": None})

@@ -23,7 +23,6 @@ class Slice(Stream):
     """Rows number `left` up to before `right` (None: to the end) of another stream."""
 
     __slots__ = ("_passed", "inner", "left", "right")
-    has_texts = True
 
     def __init__(self, inner: Stream, left: int, right: int | None) -> None:
         super().__init__(inner.is_array, inner.is_infinite and right is None, inner.path)
@@ -33,12 +32,17 @@ class Slice(Stream):
         self.ordered = inner.ordered
         self._passed = 0
 
-    def source_chunk(self, env: Any) -> Rows | None:
+    @property
+    def has_texts(self) -> bool:  # type: ignore[override]
+        """Whether rows come as they are stored."""
         inner = self.inner
-        if inner.has_texts and not inner.operations:
+        return inner.has_texts and all(operation.keeps_rows for operation in inner.operations) and not inner.grouped
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        if self.has_texts:
             texts = self.source_texts(env)
             return None if texts is None else list(map(d.loads, texts))
-        return None if self._is_done() else self._within(inner.chunk(env))
+        return None if self._is_done() else self._within(self.inner.chunk(env))
 
     def source_texts(self, env: Any) -> list[bytes] | None:
         return None if self._is_done() else self._within(self.inner.texts(env))
