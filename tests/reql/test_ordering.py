@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rethinkdb import r
 
 from proxy.reql.terms.fields import FieldFunc
-from proxy.reql.terms.sorting import Comparison, Leading, _sort_one_by_one, sort_rows
+from proxy.reql.terms.sorting import Comparison, Sorter, sort_one_by_one, sort_rows
 
 ROWS = [{"id": i, "a": (i * 7) % 5, "b": ["x", "y"][i % 2], **({"c": i % 4} if i % 3 else {})} for i in range(60)]
 
@@ -130,9 +130,9 @@ class Anywhere:
 @given(rows, directions, st.integers(0, 10))
 def test_sorting_at_once_row_by_row_and_by_leading_rows_come_to_the_same(rows, directions, count):
     comparisons = [Comparison(FieldFunc(Anywhere, key, ()), descending) for key, descending in directions]
-    expected = _sort_one_by_one(rows, comparisons)
+    expected = sort_one_by_one(rows, comparisons)
     assert sort_rows(rows, comparisons) == expected
-    leading = Leading(count, comparisons)
+    leading = Sorter(comparisons, count)
     for at in range(0, len(rows), 4):
         leading.take(rows[at : at + 4])
     assert leading.rows() == expected[:count]

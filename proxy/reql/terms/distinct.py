@@ -83,7 +83,10 @@ def distinct(env: Any, value: Any, *, path: Path, index: str | None = None) -> A
             found.setdefault(hashable(row), row)
         check_array_size(env, len(found))
     values = list(found.values())
-    keys = order.sort_keys(values)
+    kinds = set(map(type, found))
+    if kinds <= {int, float} or kinds <= {str}:
+        return sorted(values)
+    keys = [key if key.__class__ is tuple else order.sort_key(key) for key in found]
     return [values[at] for at in sorted(range(len(values)), key=keys.__getitem__)]
 
 

@@ -11,7 +11,17 @@ from model.errors import Path, ReqlCompileError, ReqlError
 from proxy.reql.compiler import Compiler, Node, located
 from proxy.reql.ids import Term
 from proxy.reql.registry import TERMS, special, term
-from proxy.reql.streams import IteratorStream, Rows, Stream, as_stream, over_groups, plain_stream, settle, to_list
+from proxy.reql.streams import (
+    IteratorStream,
+    Rows,
+    Stream,
+    as_stream,
+    chunked,
+    over_groups,
+    plain_stream,
+    settle,
+    to_list,
+)
 from proxy.reql.terms.fields import ABSENT, each_or, func_or_field
 from proxy.reql.terms.sequences import ConcatMap
 from proxy.reql.values import Func, Grouped, NativeFunc, as_bool, as_datum, as_func_or_constant, as_string, as_table
@@ -39,7 +49,7 @@ class Right:
     def chunks(self) -> Iterator[Rows]:
         env = self._env
         if self._kept is not None:
-            yield self._kept
+            yield from chunked(self._kept)
             return
         try:
             stream = plain_stream(env, self._node.run(env))

@@ -25,7 +25,7 @@ from proxy.reql.streams import (
 )
 from proxy.reql.tables import IndexScan
 from proxy.reql.terms.sequences import Numbers
-from proxy.reql.terms.sorting import Comparison, Leading, comparisons_of, refuse_args, sort_rows, value_node
+from proxy.reql.terms.sorting import Comparison, Sorter, comparisons_of, refuse_args, sort_rows, value_node
 from proxy.reql.values import Selection, Table, TableSlice, as_string, check_array_size
 
 NOT_A_TABLE = (
@@ -125,19 +125,13 @@ def _is_exhausted(stream: Stream) -> bool:
 
 
 def _sorted(env: Any, stream: Stream, comparisons: list[Comparison], count: int | None) -> Rows:
-    if count is None:
-        rows: Rows = []
-        for chunk in stream.chunks(env):
-            rows += chunk
-            check_array_size(env, len(rows))
-        return sort_rows(rows, comparisons)
-    leading = Leading(count, comparisons)
+    sorter = Sorter(comparisons, count)
     passed = 0
-    for chunk in stream.chunks(env):
-        leading.take(chunk)
-        passed += len(chunk)
+    for rows in stream.chunks(env):
+        passed += len(rows)
         check_array_size(env, passed)
-    return leading.rows()
+        sorter.take(rows)
+    return sorter.rows()
 
 
 class IndexedSort(Stream):

@@ -1,7 +1,7 @@
 """Sorting rows by functions, each ascending or descending (order_util.cc).
 
-One rule: rows are sorted by native keys, all at once, and only where that fails row by row as RethinkDB does it, so
-that a function is not asked about rows whose place is clear without it.
+One rule: rows are sorted by native keys, all at once, and only where a function fails row by row as RethinkDB does
+it, so that no function is asked about rows whose place is clear without it.
 """
 
 from __future__ import annotations
@@ -56,26 +56,67 @@ def refuse_args(node: Node) -> None:
         fail("r.args is not supported in an order_by or union command yet.")
 
 
+class Sorter:
+    """Rows to be put in order. Their keys are made as they come, so that only the sorting itself is left at the end.
+
+    count: only so many rows of the beginning are wanted, and not many more are kept.
+    """
+
+    __slots__ = ("_columns", "_comparisons", "_count", "_rows")
+
+    def __init__(self, comparisons: list[Comparison], count: int | None = None) -> None:
+        self._comparisons = comparisons
+        self._count = count
+        self._rows: Rows = []
+        self._columns: list[list[Any]] | None = [[] for _ in comparisons]
+
+    def take(self, rows: Rows) -> None:
+        """Adds rows."""
+        self._rows += rows
+        if self._columns is not None:
+            try:
+                for column, comparison in zip(self._columns, self._comparisons, strict=True):
+                    column += each_or(comparison.func, rows, ABSENT)
+            except ReqlError:
+                self._columns = None  # perhaps nobody needs to know: compare row by row, which asks no more than needed
+        if self._count is not None and len(self._rows) > 2 * self._count + 1024 and self._columns is not None:
+            self._keep(self._order()[: self._count])
+
+    def rows(self) -> Rows:
+        """The rows in order; equal rows stay in the order in which they came."""
+        rows = self._rows
+        if len(rows) < 2:
+            ordered = list(rows)
+        elif self._columns is None:
+            ordered = sort_one_by_one(rows, self._comparisons)
+        else:
+            ordered = [rows[place] for place in self._order()]
+        return ordered if self._count is None else ordered[: self._count]
+
+    def _order(self) -> list[int]:
+        assert self._columns is not None
+        places = list(range(len(self._rows)))
+        for column, comparison in zip(reversed(self._columns), reversed(self._comparisons), strict=True):
+            places.sort(key=_keys(column).__getitem__, reverse=comparison.descending)
+        return places
+
+    def _keep(self, places: list[int]) -> None:
+        assert self._columns is not None
+        self._rows = [self._rows[place] for place in places]
+        self._columns = [[column[place] for place in places] for column in self._columns]
+
+
 def sort_rows(rows: Rows, comparisons: list[Comparison]) -> Rows:
-    """The rows in order; equal rows stay in the order in which they came."""
-    if len(rows) < 2:
-        return list(rows)
-    try:
-        places: Any = range(len(rows))
-        for comparison in reversed(comparisons):
-            keys = _keys(comparison.func, rows)
-            places = sorted(places, key=keys.__getitem__, reverse=comparison.descending)
-        return [rows[place] for place in places]
-    except ReqlError:
-        return _sort_one_by_one(rows, comparisons)
+    """The rows in order."""
+    sorter = Sorter(comparisons)
+    sorter.take(rows)
+    return sorter.rows()
 
 
-def _keys(func: Func, rows: Rows) -> Any:
-    values = each_or(func, rows, ABSENT)
+def _keys(values: list[Any]) -> Any:
     if ABSENT not in values:
         return order.sort_keys(values)
-    present = order.sort_keys([value for value in values if value is not ABSENT])
-    following = iter(present)
+    following = iter(order.sort_keys([value for value in values if value is not ABSENT]))
     return [(0,) if value is ABSENT else (1, next(following)) for value in values]
 
 
@@ -103,25 +144,6 @@ def _value(func: Func, row: Any) -> Any:
         return ABSENT
 
 
-def _sort_one_by_one(rows: Rows, comparisons: list[Comparison]) -> Rows:
+def sort_one_by_one(rows: Rows, comparisons: list[Comparison]) -> Rows:
+    """The rows in order, by a function that asks about two rows at a time."""
     return sorted(rows, key=cmp_to_key(compare_rows(comparisons)))
-
-
-class Leading:
-    """The first `count` rows of an order, out of rows that come in any order, without keeping all of them."""
-
-    __slots__ = ("_comparisons", "_count", "_kept")
-
-    def __init__(self, count: int, comparisons: list[Comparison]) -> None:
-        self._count = count
-        self._comparisons = comparisons
-        self._kept: Rows = []
-
-    def take(self, rows: Rows) -> None:
-        """Adds rows."""
-        self._kept += rows
-        if len(self._kept) > 2 * self._count + 1024:
-            self._kept = self.rows()
-
-    def rows(self) -> Rows:
-        return sort_rows(self._kept, self._comparisons)[: self._count]
