@@ -1,0 +1,318 @@
+"""Queries to a server that does not lead: sent on to the leader, their batches brought back (decision 4).
+
+One rule: a query is sent on only when nothing of it was done here, and is sent at most once: when the link breaks
+while it is under way, its driver is told that it may have been done, unless it only reads; then it is sent again.
+
+Messages between two servers (MessagePack arrays; `number` is the asking server's, per query):
+
+    asking ─► leading   [START, number, user, host, port, flags, body]
+                        [MORE, number]              the next batch of an open stream
+                        [STOP, number]              the driver wants no more
+    leading ─► asking   [ANSWER, number, kind, items, notes, profile, is open]
+                        [ERROR, number, class, message, path]
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+import orjson
+
+from model import errors
+from model.errors import NotLeader, ReqlError, ReqlInternalError, ReqlOpFailedError, ReqlOpIndeterminateError
+from proxy.answers import Answer, Cursor, Done, Evaluator, Interrupted, QueryContext, WaitTimeout
+from proxy.reql.ids import Term
+from proxy.reql.registry import WRITES_OR_META
+
+log = logging.getLogger("rewinddb.proxy")
+
+START, MORE, STOP, ANSWER, ERROR = range(5)
+RETURNS_EMPTY: Final = 1
+NOREPLY: Final = 2
+
+LEADER_WAIT_S: Final = 10.0  # how long a query waits for somebody to lead
+LOOK_AGAIN_S: Final = 0.05
+
+MAY_WRITE: Final = frozenset(int(term) for term in WRITES_OR_META | {Term.FOR_EACH, Term.HTTP})
+
+
+class Courier(Protocol):
+    """The links to the other servers, as far as queries use them."""
+
+    def send(self, member: int, payload: bytes) -> bool:
+        """Sends to a member; False if there is no link to it."""
+
+
+class Work(Protocol):
+    """Runs work in fibers (`proxy.fibers.FiberPool`)."""
+
+    def run(self, work: Callable[[Any], Any], item: Any, done: Callable[[Any, Any, Any], None]) -> None: ...
+    def interrupt(self, item: Any, message: str) -> None: ...
+
+
+class LinkLost(Exception):
+    """The link broke while a query was under way."""
+
+
+class Forwarder:
+    """The Evaluator port of a server in a cluster: runs queries here where that can be, else on the leader.
+
+    leader: the member that leads as far as known, or None. pool: runs what other servers ask of this one.
+    """
+
+    def __init__(
+        self, local: Evaluator, courier: Courier, me: int, leader: Callable[[], int | None], pool: Work
+    ) -> None:
+        self._local = local
+        self._courier = courier
+        self._me = me
+        self._leader = leader
+        self._pool = pool
+        self._numbers = 0
+        self._asked: dict[int, _Asked] = {}
+        self._serving: dict[tuple[int, int], _Served] = {}
+
+    # -- for drivers
+
+    def start(self, body: bytes, context: QueryContext) -> Answer:
+        """Runs a query, wherever that can be; raises ReqlError."""
+        try:
+            return self._local.start(body, context)
+        except NotLeader:
+            pass
+        waited_s = 0.0
+        while True:
+            leader = self._leader()
+            try:
+                if leader == self._me:
+                    return self._local.start(body, context)
+                if leader is not None:
+                    return self._ask(leader, body, context)
+            except NotLeader:
+                pass  # the lead moved; nothing was done
+            except LinkLost:
+                if may_write(body):
+                    raise ReqlOpIndeterminateError(
+                        "The server that leads was lost while it ran this query.  It may or may not have been done.", ()
+                    ) from None
+            if waited_s >= LEADER_WAIT_S:
+                raise ReqlOpFailedError("No server leads at the moment: a majority cannot be reached.", ())
+            _rest(context, LOOK_AGAIN_S)
+            waited_s += LOOK_AGAIN_S
+
+    def _ask(self, leader: int, body: bytes, context: QueryContext) -> Answer:
+        self._numbers += 1
+        asked = _Asked(self, leader, self._numbers, context)
+        flags = RETURNS_EMPTY * context.returns_empty_batches | NOREPLY * context.noreply
+        host, port = context.address
+        return asked.exchange((START, asked.number, context.user, host, port, flags, body))
+
+    # -- for links
+
+    def receive(self, member: int, payload: bytes) -> None:
+        """A message from another server. Raises msgspec.DecodeError for what is none."""
+        message = msgspec.msgpack.decode(payload)
+        kind, number = message[0], message[1]
+        if kind in (ANSWER, ERROR):
+            asked = self._asked.get(number)
+            if asked is not None and asked.leader == member:
+                asked.take(message)
+        elif kind == START:
+            self._serve(member, message)
+        else:
+            served = self._serving.get((member, number))
+            if served is not None:
+                served.go_on() if kind == MORE else served.stop()
+
+    def lost(self, member: int) -> None:
+        """The link to a member broke: what it runs for us is lost, what we run for it is of no use any more."""
+        for asked in [asked for asked in self._asked.values() if asked.leader == member]:
+            asked.break_off()
+        for key in [key for key in self._serving if key[0] == member]:
+            self._serving[key].stop()
+
+    def _serve(self, member: int, message: list[Any]) -> None:
+        _, number, user, host, port, flags, body = message
+        context = QueryContext(
+            user,
+            (host, port),
+            -member,
+            self._pool,  # type: ignore[arg-type]
+            returns_empty_batches=bool(flags & RETURNS_EMPTY),
+            noreply=bool(flags & NOREPLY),
+        )
+        served = _Served(self, member, number, body, context)
+        self._serving[member, number] = served
+        self._pool.run(_Served.begin, served, _Served.finished)
+
+
+class _Asked:
+    """A query that the leader runs for us, and the cursor of its stream."""
+
+    def __init__(self, forwarder: Forwarder, leader: int, number: int, context: QueryContext) -> None:
+        self._forwarder = forwarder
+        self.leader = leader
+        self.number = number
+        self._context = context
+        self._done: Done | None = None
+        self._is_open = False
+        forwarder._asked[number] = self
+
+    def exchange(self, message: tuple[Any, ...]) -> Answer:
+        """Sends a message and waits for its answer. Raises LinkLost, NotLeader or the query's ReqlError."""
+
+        def begin(done: Done) -> None:
+            self._done = done
+            if not self._forwarder._courier.send(self.leader, msgspec.msgpack.encode(message)):
+                done(NotLeader("there is no link to the server that leads"))
+
+        try:
+            answer = self._context.fibers.wait_for(begin)
+        except (Interrupted, ReqlError, LinkLost, NotLeader):
+            self.close()
+            raise
+        finally:
+            self._done = None
+        kind, items, notes, profile, self._is_open = answer
+        if not self._is_open:
+            self._forget()
+        cursor: Cursor | None = self if self._is_open else None
+        return Answer(kind, items, notes, profile, cursor)
+
+    def next_batch(self) -> Answer:
+        """The next batch of the stream (the Cursor port)."""
+        try:
+            return self.exchange((MORE, self.number))
+        except (LinkLost, NotLeader):
+            raise ReqlOpFailedError("The server that held this stream was lost.", ()) from None
+
+    def close(self) -> None:
+        """Ends the stream on the leader, if it is still there."""
+        if self.number in self._forwarder._asked:
+            self._forget()
+            self._forwarder._courier.send(self.leader, msgspec.msgpack.encode((STOP, self.number)))
+
+    def take(self, message: list[Any]) -> None:
+        """An answer came."""
+        done, self._done = self._done, None
+        if done is None:
+            return
+        if message[0] == ANSWER:
+            done(None, message[2:])
+        else:
+            done(error_from(*message[2:]))
+
+    def break_off(self) -> None:
+        self._forget()
+        done, self._done = self._done, None
+        if done is not None:
+            done(LinkLost())
+
+    def _forget(self) -> None:
+        self._forwarder._asked.pop(self.number, None)
+
+
+class _Served:
+    """A query that this server runs for another one."""
+
+    def __init__(self, forwarder: Forwarder, member: int, number: int, body: bytes, context: QueryContext) -> None:
+        self._forwarder = forwarder
+        self._member = member
+        self._number = number
+        self._body = body
+        self._context = context
+        self._cursor: Cursor | None = None
+        self._is_stopped = False
+        self._refusal: NotLeader | None = None
+        self.fiber: Any = None  # the pool keeps the running fiber here
+
+    def begin(self) -> Answer | None:
+        try:
+            return self._forwarder._local.start(self._body, self._context)
+        except NotLeader as error:
+            self._refusal = error  # kept from the pool, which would make it an error for drivers
+            return None
+
+    def _more(self) -> Answer:
+        assert self._cursor is not None
+        return self._cursor.next_batch()
+
+    def go_on(self) -> None:
+        if self._cursor is not None and self.fiber is None:
+            self._forwarder._pool.run(_Served._more, self, _Served.finished)
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        if self.fiber is not None:
+            self._forwarder._pool.interrupt(self, "The driver wants no more.")
+        else:
+            self._end()
+
+    def finished(self, answer: Answer | None, error: BaseException | None) -> None:
+        """A run ended: its outcome goes back, unless nobody waits for it any more."""
+        if answer is not None and answer.cursor is not None:
+            self._cursor = answer.cursor
+        if self._is_stopped or error is not None or answer is None or answer.cursor is None:
+            self._end()
+        if self._is_stopped:
+            return
+        error = error if error is not None else self._refusal
+        if error is not None:
+            name, message, path = error_parts(error)
+            reply: tuple[Any, ...] = (ERROR, self._number, name, message, path)
+        else:
+            assert answer is not None
+            is_open = answer.cursor is not None
+            reply = (ANSWER, self._number, answer.kind, answer.items, answer.notes, answer.profile, is_open)
+        self._forwarder._courier.send(self._member, msgspec.msgpack.encode(reply))
+
+    def _end(self) -> None:
+        self._forwarder._serving.pop((self._member, self._number), None)
+        cursor, self._cursor = self._cursor, None
+        if cursor is not None:
+            cursor.close()
+
+
+def error_parts(error: BaseException) -> tuple[str, str, list[Any] | None]:
+    """(class, message, path) of what ended a query."""
+    if isinstance(error, ReqlError):
+        return type(error).__name__, error.message, None if error.path is None else list(error.path)
+    return type(error).__name__, str(error), None
+
+
+def error_from(name: str, message: str, path: list[Any] | None) -> Exception:
+    """The error that another server raised; NotLeader if nothing was done there."""
+    if name == "NotLeader":
+        return NotLeader(message)
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, ReqlError):
+        return kind(message, None if path is None else tuple(path))
+    return ReqlInternalError(message)
+
+
+def may_write(body: bytes) -> bool:
+    """Whether a query has a term that writes or changes anything, or reaches out."""
+    stack = [orjson.loads(body)[1]]
+    while stack:
+        raw = stack.pop()
+        if raw.__class__ is dict:
+            stack += raw.values()
+        elif raw.__class__ is list and raw:
+            if raw[0] in MAY_WRITE:
+                return True
+            for part in raw[1:]:
+                if part.__class__ is list:
+                    stack += part
+                elif part.__class__ is dict:
+                    stack += part.values()
+    return False
+
+
+def _rest(context: QueryContext, seconds: float) -> None:
+    try:
+        context.fibers.wait_for(lambda done: None, seconds)
+    except WaitTimeout:
+        return
