@@ -7,12 +7,14 @@ messages go to standard error, summaries to standard output unless the archive g
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -36,41 +38,57 @@ _EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 rows are there but something else
 
 
 class _Output:
-    """Where lines go: notices and warnings to standard error, summaries where the user looks for them."""
+    """Where lines go: notices and warnings to standard error, summaries where the user looks for them.
 
-    def __init__(self, quiet: bool, to_stderr: bool = False) -> None:
-        self.quiet = quiet
+    With --json there is one JSON document in place of the summary, for failures too.
+    """
+
+    def __init__(self, flags: dict[str, Any], to_stderr: bool = False) -> None:
+        self.quiet = flags.pop("quiet")
+        self.debug = flags.pop("debug")
+        self.as_json = flags.pop("as_json")
         self.to_stderr = to_stderr
-        self.warnings = 0
+        self.warnings: list[str] = []
 
     def say(self, line: str) -> None:
-        if not self.quiet:
+        if not self.quiet and not self.as_json:
             click.echo(line, err=True)
 
     def warn(self, line: str) -> None:
-        self.warnings += 1
+        self.warnings.append(line)
         click.echo(f"Warning: {line}", err=True)
 
     def summary(self, line: str) -> None:
-        if not self.quiet:
+        if not self.quiet and not self.as_json:
             click.echo(line, err=self.to_stderr)
 
+    def done(self, lines: Sequence[str], **document: Any) -> NoReturn:
+        """Ends the process with the summary."""
+        for line in lines:
+            self.summary(line)
+        self._document({**document, "warnings": self.warnings})
+        sys.exit(WARNED if self.warnings else DONE)
 
-@contextmanager
-def _errors(debug: bool) -> Iterator[None]:
-    """Errors as one line and an exit code; with --debug as they are."""
-    try:
-        yield
-    except BadSetting as error:
-        raise click.UsageError(error.message) from error
-    except RewindError as error:
-        if debug:
-            raise
-        click.echo(str(error) if str(error).startswith("Error:") else f"Error: {error}", err=True)
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        click.echo("\nInterrupted", err=True)
-        sys.exit(FAILED)
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Errors as one line and an exit code; with --debug as they are."""
+        try:
+            yield
+        except BadSetting as error:
+            raise click.UsageError(error.message) from error
+        except RewindError as error:
+            if self.debug:
+                raise
+            click.echo(str(error) if str(error).startswith("Error:") else f"Error: {error}", err=True)
+            self._document({"error": error.message, "hint": error.hint, "warnings": self.warnings})
+            sys.exit(FAILED)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted", err=True)
+            sys.exit(FAILED)
+
+    def _document(self, document: dict[str, Any]) -> None:
+        if self.as_json:
+            click.echo(json.dumps(document), err=self.to_stderr)
 
 
 @click.command(epilog=_EXIT_CODES)
@@ -96,8 +114,6 @@ def dump(
     temp_dir: str | None,
     clients: int,
     read_outdated: bool,
-    quiet: bool,
-    debug: bool,
     **flags: Any,
 ) -> None:
     """Write tables, with indexes and write hooks, and if all are dumped users and permissions, into an archive.
@@ -111,8 +127,8 @@ def dump(
     top = default_top()
     codec = compress or codec_for_file(file or "")
     path = None if file == "-" else Path(file or f"{top}.tar{codec_named(codec).suffix}").absolute()
-    output = _Output(quiet, to_stderr=path is None)
-    with _errors(debug):
+    output = _Output(flags, to_stderr=path is None)
+    with output.errors():
         if path is not None and path.exists() and not (overwrite_file and path.is_file()):
             raise BadSetting(f"Output file already exists: {path}")
         if temp_dir is not None:
@@ -130,11 +146,11 @@ def dump(
             level=level,
             threads=threads,
             temp_dir=temp_dir,
-            show_bar=not quiet,
+            show_bar=not output.quiet,
         )
         summary = make(options, output.say)
-    output.summary(f"    {summary.line()}")
-    output.summary(f"Done ({summary.seconds:.2f} seconds): {path or '<stdout>'}")
+    done = f"Done ({summary.seconds:.2f} seconds): {path or '<stdout>'}"
+    output.done([f"    {summary.line()}", done], file=str(path) if path else None, **asdict(summary))
 
 
 @click.command(epilog=_EXIT_CODES)
@@ -151,17 +167,15 @@ def restore(
     renames: tuple[str, ...],
     no_users: bool,
     temp_dir: str | None,
-    quiet: bool,
-    debug: bool,
     **flags: Any,
 ) -> None:
     """Load an archive made by `rewinddb dump` or `rethinkdb dump`; FILE may be - for standard input."""
     from backup.undump import RestoreOptions
     from backup.undump import restore as load
 
-    output = _Output(quiet)
+    output = _Output(flags)
     path = None if file == "-" else Path(file)
-    with _errors(debug):
+    with output.errors():
         if path is not None and not path.is_file():
             raise BadSetting(f"Archive file does not exist: {file}")
         options = RestoreOptions(
@@ -171,12 +185,11 @@ def restore(
             renames=Renames.parse(renames),
             with_users=not no_users,
             temp_dir=temp_dir,
-            show_bar=not quiet,
+            show_bar=not output.quiet,
             **loading_of(flags),
         )
         summary = load(options, output.say, output.warn)
-    output.summary(f"  {summary.line()}")
-    sys.exit(WARNED if output.warnings else DONE)
+    output.done([f"  {summary.line()}"], file=file, **asdict(summary))
 
 
 @click.command(epilog=_EXIT_CODES)
@@ -196,16 +209,14 @@ def export(
     delimiter: str | None,
     clients: int,
     read_outdated: bool,
-    quiet: bool,
-    debug: bool,
     **flags: Any,
 ) -> None:
     """Write tables into a folder of files."""
     from backup.exports import ExportOptions, default_folder
     from backup.exports import export as make
 
-    output = _Output(quiet)
-    with _errors(debug):
+    output = _Output(flags)
+    with output.errors():
         folder = (directory or default_folder()).absolute()
         if folder.exists():
             raise BadSetting(f"--directory value already exists: {folder}")
@@ -225,11 +236,11 @@ def export(
             delimiter=delimiter_of(delimiter),
             clients=clients,
             outdated=read_outdated,
-            show_bar=not quiet,
+            show_bar=not output.quiet,
         )
         summary = make(options, output.say)
-    output.summary(f"    {summary.line()}")
-    output.summary(f"  Done ({summary.seconds:.2f} seconds)")
+    lines = [f"    {summary.line()}", f"  Done ({summary.seconds:.2f} seconds)"]
+    output.done(lines, directory=str(folder), **asdict(summary))
 
 
 @click.command("import", epilog=_EXIT_CODES)
@@ -256,14 +267,12 @@ def import_(
     delimiter: str | None,
     no_header: bool,
     custom_header: str | None,
-    quiet: bool,
-    debug: bool,
     **flags: Any,
 ) -> None:
     """Load a folder made by export, or one file into one table."""
     from backup.imports import ImportOptions, import_files
 
-    output = _Output(quiet)
+    output = _Output(flags)
     only_for_file = {
         "--table": table,
         "--format": form,
@@ -273,7 +282,7 @@ def import_(
         "--no-header": no_header,
         "--custom-header": custom_header,
     }
-    with _errors(debug):
+    with output.errors():
         _check_import(directory, file, wanted, only_for_file)
         loading = loading_of(flags)
         if pkey:
@@ -289,13 +298,11 @@ def import_(
             delimiter=delimiter_of(delimiter),
             header=tuple(custom_header.split(",")) if custom_header else None,
             has_header=not no_header,
-            show_bar=not quiet,
+            show_bar=not output.quiet,
             **loading,
         )
         summary = import_files(options, output.warn)
-    output.summary(f"  {summary.line()}")
-    output.summary(f"  Done ({summary.seconds:.0f} seconds)")
-    sys.exit(WARNED if output.warnings else DONE)
+    output.done([f"  {summary.line()}", f"  Done ({summary.seconds:.0f} seconds)"], **asdict(summary))
 
 
 def _check_import(
@@ -321,17 +328,18 @@ def _check_import(
 @click.option("-n", "concurrent", type=click.IntRange(1), default=1, help="Indexes built at the same time. [1]")
 @click.option("--force", is_flag=True, help="Also indexes that are not outdated.")
 @target_flags
-def index_rebuild(
-    wanted: tuple[str, ...], concurrent: int, force: bool, quiet: bool, debug: bool, **flags: Any
-) -> None:
+def index_rebuild(wanted: tuple[str, ...], concurrent: int, force: bool, **flags: Any) -> None:
     """Make outdated indexes anew; the old one serves until the new one is there."""
     import time
 
     from backup.index_rebuild import RebuildOptions, rebuild
 
-    output = _Output(quiet)
+    output = _Output(flags)
     began = time.monotonic()
-    with _errors(debug):
-        options = RebuildOptions(target_of(flags), Selection.parse(wanted), concurrent, force, show_bar=not quiet)
-        rebuild(options, output.summary)
-    output.summary(f"Done ({time.monotonic() - began:.0f} seconds)")
+    with output.errors():
+        options = RebuildOptions(
+            target_of(flags), Selection.parse(wanted), concurrent, force, show_bar=not output.quiet
+        )
+        count = rebuild(options, output.summary)
+    seconds = time.monotonic() - began
+    output.done([f"Done ({seconds:.0f} seconds)"], indexes=count, seconds=seconds)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,9 +61,11 @@ class Source:
     def close(self) -> None:
         """Lets the view go."""
         if self.view is not None:
-            views = r.db(SYSTEM_DATABASE).table("views")
-            Session(self.target).run("let the view go", views.get(self.view).delete())
-            self.view = None
+            view, self.view = self.view, None
+            last = Session(self.target)
+            with suppress(ToolFailed):  # the server lets it go by itself when nobody has read from it for a while
+                last.run("let the view go", r.db(SYSTEM_DATABASE).table("views").get(view).delete())
+            last.close()
         self.session.close()
 
 

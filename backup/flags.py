@@ -21,6 +21,7 @@ def target_flags(command: Command) -> Command:
     """How to reach the server, as all of RethinkDB's tools take it."""
     flags = [
         click.option("-q", "--quiet", is_flag=True, help="Suppress non-error messages."),
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document in place of the summary."),
         click.option("--debug", is_flag=True, hidden=True),
         click.option("-c", "--connect", metavar="HOST:PORT", help="Server to connect to. [localhost:28015]"),
         click.option("--driver-port", type=click.IntRange(1, 65535), envvar="RETHINKDB_DRIVER_PORT", default=28015),

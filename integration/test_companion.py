@@ -176,6 +176,19 @@ def test_we_restore_archives_of_rethinkdb(server, conn, orders, tmp_path, form, 
     assert everything(conn) == before
 
 
+def test_json(server, conn, orders, tmp_path):
+    said, _ = command(server, "dump", "-f", "a.tar.gz", "--json", cwd=tmp_path)
+    made = json.loads(said)
+    assert made["bytes"] == (tmp_path / "a.tar.gz").stat().st_size
+    expected = {"rows": 3301, "tables": 3, "indexes": 4, "hooks": 1, "is_one_point": True, "warnings": []}
+    assert made | expected == made
+    said, _ = command(server, "restore", "a.tar.gz", "--json", cwd=tmp_path, expect=1)
+    assert "already exist" in json.loads(said)["error"]
+    said, _ = command(server, "restore", "a.tar.gz", "--json", "--force", cwd=tmp_path)
+    loaded = json.loads(said)
+    assert (loaded["rows"], loaded["tables"], loaded["is_verified"]) == (3301, 3, True)
+
+
 def test_a_part_under_another_name(server, conn, orders, tmp_path):
     before = everything(conn)
     command(server, "dump", "-f", "a.tar.gz", cwd=tmp_path)

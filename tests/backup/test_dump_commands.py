@@ -20,7 +20,7 @@ from model.errors import BadSetting
 @click.command()
 @loading_flags
 @target_flags
-def show(quiet: bool, debug: bool, **flags: Any) -> None:
+def show(quiet: bool, debug: bool, as_json: bool, **flags: Any) -> None:
     target = target_of(flags)
     click.echo(f"{target.host} {target.port} {target.user} {target.password} {target.tls_cert}")
     click.echo(str(sorted(loading_of(flags).items())))

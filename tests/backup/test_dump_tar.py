@@ -214,6 +214,15 @@ def test_hostile_headers_are_refused(data: bytes) -> None:
         read_here(data)
 
 
+def test_headers_have_one_length_for_a_name_whatever_the_size() -> None:
+    tar = TarOutput(io.BytesIO(), PlainCodec(), 0)
+    for name, length in (("top/db/a.json", 512), (LONG, 1536)):
+        assert {len(tar._header(name, size)) for size in (0, 8 << 30, 1 << 50)} == {length}
+    big = tar._header("top/db/a.json", 1 << 50) + b"x" * 512
+    assert next(iter(TarInput(io.BytesIO(big)))).size == 1 << 50
+    tar.abort()
+
+
 def test_a_large_member_is_not_read_into_memory() -> None:
     members = iter(TarInput(opened(io.BytesIO(header(size=b"77777777777") + b"\0" * 512))))
     with pytest.raises(UnfitArchive, match="the limit is 1000"):
