@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from model.errors import ReqlQueryLogicError
-from proxy.reql.compiler import At, Compiled
 from proxy.reql.ids import Term
+from proxy.reql.nodes import At, Compiled
 from proxy.reql.values import Func
 
 

@@ -14,8 +14,9 @@ from model.errors import ReqlCompileError, ReqlQueryLogicError
 from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext, WaitTimeout
 from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
-from proxy.reql.compiler import Compiler, Node
+from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
+from proxy.reql.nodes import Node
 from proxy.reql.registry import TERMS
 from proxy.reql.shapes import MAX_SHAPES, lift
 from proxy.reql.streams import Stream, as_stream, is_sequence, to_list

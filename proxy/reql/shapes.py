@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.reql.compiler import MISSING, Parameter, literal
 from proxy.reql.ids import Term
+from proxy.reql.literals import literal
+from proxy.reql.nodes import MISSING, Parameter
 
 ALL: Final = range(1, 1 << 30)
 

@@ -14,8 +14,9 @@ from model.errors import (
     ReqlQueryLogicError,
     ReqlUserError,
 )
-from proxy.reql.compiler import MISSING, Compiler, Node, constant_node, located, make_func
+from proxy.reql.compiler import Compiler, make_func
 from proxy.reql.ids import Term
+from proxy.reql.nodes import MISSING, Node, constant_node, located
 from proxy.reql.registry import TERMS, special, term
 from proxy.reql.streams import grouped_value, over_groups
 from proxy.reql.values import (

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path
-from proxy.reql.compiler import Compiler, Node
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node
 from proxy.reql.registry import ALWAYS, NEVER, TermSpec, fail, special, term
 from proxy.reql.streams import ArrayStream, as_selection, as_stream, is_selection
 from proxy.reql.values import Selection, as_bool, as_integer, as_number, as_string, check_array_size

@@ -8,8 +8,9 @@ from typing import Any
 from model import order
 from model.datum import loads
 from model.errors import Path, ReqlCompileError, ReqlError
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.registry import TERMS, special, term
 from proxy.reql.streams import (
     IteratorStream,

@@ -14,8 +14,9 @@ from model import datum as d
 from model import order
 from model import pseudo_time as times
 from model.errors import Path, ReqlError
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.registry import TermSpec, fail, special, term
 from proxy.reql.streams import grouped_value, over_groups
 from proxy.reql.values import PLAIN, as_bool, as_datum, as_integer, as_number, check_array_size

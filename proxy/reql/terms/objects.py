@@ -11,8 +11,9 @@ from typing import Any
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlNonExistenceError, ReqlQueryLogicError
 from proxy.reql.absent import NoAttribute
-from proxy.reql.compiler import At, Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import At, Node, located
 from proxy.reql.pathspec import PathSpec, has_paths, parse_paths, project, unproject
 from proxy.reql.picking import nth
 from proxy.reql.registry import TERMS, fail, special, term

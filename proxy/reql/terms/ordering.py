@@ -11,8 +11,9 @@ from typing import Any
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError, ReqlQueryLogicError
 from model.keys import key_end, key_from_bytes
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.registry import TERMS, fail, fail_limit, special
 from proxy.reql.streams import (
     ArrayStream,

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlOpFailedError, ReqlQueryLogicError
-from proxy.reql.compiler import Compiler, Node
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node
 from proxy.reql.registry import NEVER, TermSpec, fail, fail_absent, special, term
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import (

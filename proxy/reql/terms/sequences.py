@@ -8,8 +8,9 @@ from typing import Any
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.partial import Fields
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.picking import as_small_integer, nth, slice_datum
 from proxy.reql.registry import TermSpec, fail, special, term
 from proxy.reql.streams import Rows, Stream, is_sequence, keep, over_groups, plain_stream

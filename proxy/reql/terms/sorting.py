@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from model import order
 from model.errors import ReqlError, ReqlNonExistenceError
-from proxy.reql.compiler import Node
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node
 from proxy.reql.registry import CONSTANT_NOW, SINGLE_SERVER, fail
 from proxy.reql.streams import Rows
 from proxy.reql.terms.fields import ABSENT, each_or, func_or_field

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from model.errors import Path, ReqlError, ReqlQueryLogicError
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.registry import TERMS, special
 from proxy.reql.streams import MAX_CHUNK, Rows, Stream, grouped_value, over_groups, plain_stream, settle
 from proxy.reql.terms.sorting import compare_rows, comparisons_of

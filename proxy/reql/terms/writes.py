@@ -7,8 +7,9 @@ from typing import Any
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
 from model.keys import primary_key_bytes
-from proxy.reql.compiler import Compiler, Node, located
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, located
 from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, fail, special, term
 from proxy.reql.streams import as_selection, as_stream, grouped_value, over_groups
 from proxy.reql.values import (

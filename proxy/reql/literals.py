@@ -1,0 +1,77 @@
+"""Literals in raw trees: what needs no term to be evaluated becomes a datum at once.
+
+One rule: a query that must fail is left to the compiler, which knows the place to blame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from model import datum as d
+from model.errors import ReqlError
+from model.pseudo_time import from_iso8601
+from proxy.reql.ids import Term
+from proxy.reql.nodes import MISSING
+
+
+def literal(raw: Any) -> Any:
+    """The canonical datum that a raw tree of literals, arrays, objects and written-out times stands for.
+
+    MISSING if it has other terms, or if the query must fail: then compiling it tells where. `raw` stays as it is.
+    """
+    kind = raw.__class__
+    if kind is str or kind is bool or raw is None:
+        return raw
+    if kind is dict:
+        return _literal_object(raw)
+    if kind is int:
+        return raw if -9007199254740992 <= raw <= 9007199254740992 else _canonical(raw)
+    if kind is float:
+        return _canonical(raw)
+    if len(raw) != 2 or raw[1].__class__ is not list:
+        return MISSING
+    if raw[0] == Term.MAKE_ARRAY:
+        if len(raw[1]) > 100_000:
+            return MISSING  # the array limit is the query's business
+        items = []
+        for value in raw[1]:
+            if value.__class__ is not str:
+                value = literal(value)
+                if value is MISSING:
+                    return MISSING
+            items.append(value)
+        return items
+    if raw[0] == Term.ISO8601 and len(raw[1]) == 1 and raw[1][0].__class__ is str:
+        try:
+            return from_iso8601(raw[1][0])
+        except ReqlError:
+            return MISSING
+    return MISSING
+
+
+def _literal_object(raw: dict[str, Any]) -> Any:
+    if "$reql_type$" in raw:
+        return MISSING if any(map(has_terms, raw.values())) else _canonical(dict(raw))
+    out = raw
+    for key, value in raw.items():
+        kind = value.__class__
+        if kind is str or kind is bool or (kind is int and -9007199254740992 <= value <= 9007199254740992):
+            continue
+        value = literal(value)
+        if value is MISSING:
+            return MISSING
+        if out is raw:
+            out = raw.copy()
+        out[key] = value
+    return out
+
+
+def _canonical(raw: Any) -> Any:
+    try:
+        return d.canonical(raw)
+    except ReqlError:
+        return MISSING
+
+
+def has_terms(raw: Any) -> bool:
+    return raw.__class__ in (list, dict)

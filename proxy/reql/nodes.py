@@ -1,0 +1,77 @@
+"""Compiled terms, and what may stand in a raw tree besides what a driver can send. One rule: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from model.errors import Path, ReqlError
+from proxy.reql.ids import Term
+
+Run = Callable[[Any], Any]
+MISSING: Final = object()
+
+
+class Parameter(list[int]):
+    """Stands in a raw tree for the n-th literal that was lifted out of it (see `shapes`): [0, n]."""
+
+    __slots__ = ()
+
+
+class Node:
+    """A compiled term. `constant` is its value if it is a literal, else MISSING."""
+
+    __slots__ = ("arguments", "constant", "determinism", "optargs", "path", "raw", "run", "term")
+
+    def __init__(
+        self,
+        run: Run,
+        term: int,
+        path: Path,
+        raw: Any,
+        determinism: int = 0,
+        constant: Any = MISSING,
+        arguments: list[Node] | None = None,
+        optargs: dict[str, Node] | None = None,
+    ) -> None:
+        self.run = run
+        self.term = term
+        self.path = path
+        self.raw = raw
+        self.determinism = determinism
+        self.constant = constant
+        self.arguments = arguments or []
+        self.optargs = optargs or {}
+
+
+class At:
+    """A raw tree that keeps its own path inside a tree made by the server."""
+
+    __slots__ = ("path", "raw")
+
+    def __init__(self, path: Path, raw: Any) -> None:
+        self.path = path
+        self.raw = raw
+
+
+class Compiled:
+    """A node inside a raw tree made by the server."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+
+def constant_node(value: Any, path: Path, raw: Any) -> Node:
+    return Node(lambda env: value, Term.DATUM, path, raw, constant=value)
+
+
+def located(convert: Callable[[Any, Any], Any], env: Any, value: Any, path: Path) -> Any:
+    """convert(env, value), blaming the term at `path` for an error."""
+    try:
+        return convert(env, value)
+    except ReqlError as error:
+        if error.path is None:
+            error.path = path
+        raise
