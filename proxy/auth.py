@@ -20,7 +20,7 @@ V = TypeVar("V")
 
 DEFAULT_ITERATIONS: Final = 4096  # as RethinkDB: what drivers expect, and what strangers are shown
 _SALT_BYTES: Final = 16
-_KEY_BYTES: Final = 32
+_MAX_RIGHT_KEYS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ class UserDirectory:
         self._lookup = lookup
         self._secret = secret
         self._backoff = Backoff(seconds)
-        self._last_key: tuple[Credential, bytes] | None = None  # the last right key's digest: PBKDF2 once
+        self._right_keys: OrderedDict[bytes, Credential] = OrderedDict()  # digests of keys that fit: PBKDF2 once
         self._is_empty: dict[Credential, bool] = {}  # for the current credential only
 
     def verifier(self, user: str) -> Credential:
@@ -188,13 +188,12 @@ class UserDirectory:
     def key_fits(self, user: str, key: bytes) -> bool:
         """Whether `key` is the user's password. May cost `iterations` rounds of PBKDF2: see `key_is_cheap`."""
         credential = self.verifier(user)
-        digest = self._mac(b"key " + key)
-        last = self._last_key
-        if last is not None and last[0] == credential and hmac.compare_digest(last[1], digest):
+        digest = self._mac(b"key " + user.encode("utf-8", "surrogatepass") + b"\0" + key)
+        if self._right_keys.get(digest) == credential:
             return True
         fits = credential.fits(key)
         if fits:
-            self._last_key = (credential, digest)
+            _keep(self._right_keys, digest, credential, _MAX_RIGHT_KEYS)
         return fits
 
     def key_is_cheap(self, user: str) -> bool:
