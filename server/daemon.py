@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("rewinddb.server")
 
 GC_THRESHOLDS = (50_000, 20, 50)
+RECURSION_LIMIT = 8_000  # frames; a term of a query takes about three
 GRACE_S = 2.0  # after a failure: how long drivers may take to be told
 
 
 def run(settings: Settings) -> int:
     """Runs a server until it ends; its exit code. Raises RewindError if it cannot start."""
+    sys.setrecursionlimit(RECURSION_LIMIT)
     told = settings.logging
     logs.set_up(told.level, told.format, told.file, told.config_file)
     click.echo(f"Running rewinddb {VERSION}...")

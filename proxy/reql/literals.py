@@ -28,7 +28,11 @@ def literal(raw: Any) -> Any:
         return raw if -9007199254740992 <= raw <= 9007199254740992 else _canonical(raw)
     if kind is float:
         return _canonical(raw)
-    if len(raw) != 2 or raw[1].__class__ is not list:
+    if len(raw) != 2:
+        return MISSING
+    if raw[0] == Term.DATUM:
+        return _canonical(copy_json(raw[1]))
+    if raw[1].__class__ is not list:
         return MISSING
     if raw[0] == Term.MAKE_ARRAY:
         if len(raw[1]) > 100_000:
@@ -75,3 +79,12 @@ def _canonical(raw: Any) -> Any:
 
 def has_terms(raw: Any) -> bool:
     return raw.__class__ in (list, dict)
+
+
+def copy_json(raw: Any) -> Any:
+    """A copy whose containers may be changed."""
+    if raw.__class__ is dict:
+        return {key: copy_json(value) if has_terms(value) else value for key, value in raw.items()}
+    if raw.__class__ is list:
+        return [copy_json(value) if has_terms(value) else value for value in raw]
+    return raw

@@ -48,9 +48,9 @@ def lift(query: list[Any]) -> tuple[bytes | None, list[Any]]:
     parameters: list[Any] = []
     try:
         _lift(query, 1, parameters, {})
-    except Unshaped:
+        key = orjson.dumps(query)
+    except (Unshaped, TypeError):  # orjson writes 254 levels, and says of more that it is a TypeError
         return None, parameters
-    key = orjson.dumps(query)
     if len(key) > MAX_KEY_BYTES:
         return None, parameters
     return b"%d:%b" % (len(parameters), key), parameters
