@@ -46,6 +46,7 @@ class Order:
     server_version: str
     selection: tuple[str, ...] = ()
     max_bytes_per_s: int = 0
+    parent: str | None = None  # the image that the checkpoint was rebuilt from, away from the server
 
 
 def selected_tables(catalog: Catalog, selection: Sequence[str]) -> list[Table]:
@@ -104,6 +105,7 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
         selection=order.selection,
         catalog=tuple(selected_catalog(image.catalog, tables, not order.selection)),
         tables=tuple(images),
+        parent=order.parent,
     )
     name = f"{IMAGES}/{order.image}/manifest"
     text = encode(manifest)

@@ -18,8 +18,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping
-from typing import Any, Final
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec  # type: ignore[import-untyped]
@@ -38,18 +39,33 @@ class VaultUnavailable(RewindError):
     """The place cannot be reached or refuses; the operation may be tried again."""
 
 
+class NotInVault(VaultUnavailable):
+    """The place answers that it does not have the object."""
+
+
+T = TypeVar("T")
+PAUSES_S: Final = (0.2, 1.0, 3.0)  # between attempts of one read or write
+
+
 class Vault:
     """One vault. All calls block: they run in child processes or threads, never on the reactor's thread."""
 
     def __init__(
-        self, url: str, options: Mapping[str, Any] | None = None, keyring: Keyring | None = None, level: int = 3
+        self,
+        url: str,
+        options: Mapping[str, Any] | None = None,
+        keyring: Keyring | None = None,
+        level: int = 3,
+        pauses_s: Sequence[float] = (),
     ) -> None:
+        """pauses_s: between attempts of reading or writing one object; none: one attempt (see PAUSES_S)."""
         check_url(url)
         self.url = url
+        self._pauses_s = pauses_s
         self.keyring = keyring if keyring is not None else Keyring()
         self.level = level
         try:
-            self._fs, root = fsspec.core.url_to_fs(url, **dict(options or {}))
+            self._fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **(options or {})})
         except (ImportError, ValueError, OSError) as error:
             raise VaultUnavailable(f"Cannot open the vault {url}: {error}.") from error
         self._root = root.rstrip("/")
@@ -66,6 +82,9 @@ class Vault:
 
     def put_stored(self, name: str, stored: bytes) -> None:
         """Stores bytes that are sealed already (copies between vaults)."""
+        self._insist(lambda: self._put_once(name, stored))
+
+    def _put_once(self, name: str, stored: bytes) -> None:
         path = self._path(name)
         with _Doing(self, f"write {name}"):
             if self._fs.exists(path):
@@ -81,17 +100,22 @@ class Vault:
             self._fs.pipe_file(part, stored)
             self._sync_local(part)
             self._fs.mv(part, path)
+            self._sync_local(folder)
 
     def get(self, name: str, expected: str | None = None) -> bytes:
         """The content of an object; raises UnfitArchive if it is damaged or not the one with the hash `expected`."""
         return unseal(name, self.get_stored(name, expected), self.keyring)
 
     def get_stored(self, name: str, expected: str | None = None) -> bytes:
-        """The stored bytes of an object."""
-        with _Doing(self, f"read {name}"):
-            stored: bytes = self._fs.cat_file(self._path(name))
+        """The stored bytes of an object. Raises NotInVault if there is none."""
+        stored = self._insist(lambda: self._get_once(name))
         if expected is not None and digest(stored) != expected:
             raise UnfitArchive(f"{name} in {self.url} does not have the hash that its manifest says: it is damaged.")
+        return stored
+
+    def _get_once(self, name: str) -> bytes:
+        with _Doing(self, f"read {name}"):
+            stored: bytes = self._fs.cat_file(self._path(name))
         return stored
 
     def exists(self, name: str) -> bool:
@@ -159,13 +183,24 @@ class Vault:
 
     # -- inside
 
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Tries again after each pause while the vault is unavailable."""
+        for pause_s in self._pauses_s:
+            try:
+                return call()
+            except NotInVault:
+                raise
+            except VaultUnavailable:
+                time.sleep(pause_s)
+        return call()
+
     def _path(self, name: str) -> str:
         if not NAME.match(name) or ".." in name.split("/"):
             raise UnfitArchive(f"{name!r} cannot be the name of an object in a vault.")
         return f"{self._root}/{name}"
 
     def _sync_local(self, path: str) -> None:
-        """On a folder of this machine: the file is on disk before it gets its name."""
+        """On a folder of this machine: a file is on disk before it gets its name, the name before it is told."""
         if "file" in self._fs.protocol or "local" in self._fs.protocol:
             handle = os.open(path, os.O_RDONLY)
             try:
@@ -187,7 +222,8 @@ class _Doing:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, RewindError):
             reason = str(error) or type(error).__name__
-            raise VaultUnavailable(f"Cannot {self._what} in the vault {self._vault.url}: {reason}.") from error
+            kind_of = NotInVault if isinstance(error, FileNotFoundError) else VaultUnavailable
+            raise kind_of(f"Cannot {self._what} in the vault {self._vault.url}: {reason}.") from error
 
 
 def check_url(url: str) -> None:

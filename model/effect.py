@@ -56,6 +56,7 @@ class Batch(NamedTuple):
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[Any, ...]]])
+_HEAD_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw])
 
 
 def encode(effects: list[Effect], time_ms: int) -> bytes:
@@ -75,3 +76,11 @@ def decode(payload: bytes) -> Batch:
             "Start a newer RewindDB on this data folder.",
         )
     return Batch(time_ms, effects)
+
+
+def time_of(payload: bytes) -> int:
+    """The `time_ms` of the batch in a log entry's payload, without decoding its effects; raises Corrupt."""
+    try:
+        return _HEAD_DECODER.decode(payload)[1]
+    except msgspec.DecodeError as error:
+        raise Corrupt(f"a log entry of {len(payload)} bytes does not hold a batch: {error}") from error
