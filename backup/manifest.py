@@ -64,6 +64,7 @@ class ImageManifest:
     tables: tuple[TableImage, ...]
     format: int = FORMAT
     parent: str | None = None  # the image that this one was made from, with the log, away from the server
+    next_id: int = 0  # the catalog's smallest number that no table or index ever had
 
     @property
     def rows(self) -> int:

@@ -10,14 +10,15 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from backup.capture import HASH_MODULUS, read_block
-from backup.manifest import TableImage
-from backup.plan import Plan
+from backup.manifest import LogSlice, TableImage
+from backup.plan import Plan, Replay
 from backup.shelf import read_slice
 from backup.vault import Vault
 from consensus.messages import EntryKind
@@ -52,12 +53,22 @@ def rebuild(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebui
     loading = folder.with_name(folder.name + ".rebuilding")
     shutil.rmtree(loading, ignore_errors=True)
     try:
-        _load_image(vault, plan, loading, progress)
-        rebuilt = _replay(vault, plan, loading, progress)
+        with sound_effects():
+            _load_image(vault, plan, loading, progress)
+            rebuilt = _replay(vault, plan, loading, progress)
         loading.rename(folder)
         return rebuilt
     finally:
         shutil.rmtree(loading, ignore_errors=True)
+
+
+@contextmanager
+def sound_effects() -> Iterator[None]:
+    """What is whole but cannot be, as someone may have made it on purpose, is refused as UnfitArchive."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UnfitArchive(f"The vault holds effects that no server makes: {error!r}.") from error
 
 
 def image_catalog(plan: Plan) -> Catalog:
@@ -65,6 +76,7 @@ def image_catalog(plan: Plan) -> Catalog:
     catalog = Catalog()
     for effect in plan.image.catalog:
         catalog.apply(effect)
+    catalog.next_id = max(catalog.next_id, plan.image.next_id)
     return catalog
 
 
@@ -127,10 +139,23 @@ def _replay(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebui
         engine.close()
 
 
+def _slices_of(vault: Vault, plan: Plan) -> Iterator[tuple[Replay, LogSlice]]:
+    """The slices of a plan in order, a few of them read ahead."""
+    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
+        under_way = deque(pool.submit(read_slice, vault, replay.piece) for replay in plan.replays[:READ_AHEAD])
+        try:
+            for at, replay in enumerate(plan.replays):
+                part = under_way.popleft().result()
+                for following in plan.replays[at + READ_AHEAD : at + READ_AHEAD + 1]:
+                    under_way.append(pool.submit(read_slice, vault, following.piece))
+                yield replay, part
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def entries_of(vault: Vault, plan: Plan) -> Iterator[tuple[int, int, int, bytes]]:
     """(log_index, raft_term, time_ms or 0, payload) of what is to be replayed; conf changes come with no payload."""
-    for replay in plan.replays:
-        part = read_slice(vault, replay.piece)
+    for replay, part in _slices_of(vault, plan):
         if part.cluster_id != plan.image.cluster_id:
             raise UnfitArchive(f"{replay.piece.name} is of another cluster ({part.cluster_id}).")
         for index, term, kind, data in part.entries:
