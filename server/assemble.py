@@ -46,7 +46,7 @@ from server.replica import Replica
 from server.retention import KeptLog
 from server.system import Site, SystemTables
 from server.tls import certificate
-from server.views import Views
+from server.views import Views, views_table
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
@@ -84,6 +84,7 @@ class Assembly:
         self._fibers = FiberPool(reactor)
         store = self._machine.store
         self._replica = Replica(self._node, store, Head(store), self._fibers, _now_ms)
+        self._replica.past = self._store
         self._node.on_applied = self._replica.settle
         self._node.on_leadership = self._leadership_changed
         self._chores = LoopingCall(self._every_second)
@@ -92,8 +93,12 @@ class Assembly:
         self._feeds = FeedHub(self._machine.watched.add, self._machine.watched.discard, loop.call_soon)
         self._machine.on_changes = self._feeds.on_changes
         self._views = Views(self._machine.store.view, time.time)
-        self._system = SystemTables(_site(settings, folder), self._views)
-        world = ServerWorld(self._replica, self._system, self._feeds)
+        self._system = SystemTables(_site(settings, folder))
+        self._system.add(views_table(self._views))
+        world = ServerWorld(self._replica, self._system, self._feeds, self._views)
+        world.lineage = folder.identity.cluster_id
+        world.array_limit = settings.limits.array_limit
+        world.durability = settings.writes.durability
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
         self._clients = Clients(
             ReqlEvaluator(world),

@@ -20,6 +20,7 @@ from proxy.reql.env import CatalogChange
 SOFT_WAITING_BYTES: Final = 32 << 20  # with more than this not yet applied, a soft write waits like a hard one
 
 NOTHING_PROPOSED: Final = (0, 0)
+NORMAL_ENTRY: Final = 0  # consensus.messages.EntryKind.NORMAL
 
 
 class Log(Protocol):
@@ -66,6 +67,25 @@ class LiveRows(Rows, Protocol):
     def view(self) -> FixedRows: ...
 
 
+class PastEntry(Protocol):
+    """One entry of the log."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def data(self) -> bytes: ...
+
+
+class PastLog(Protocol):
+    """The entries that are kept (`consensus.logstore.LogStore`)."""
+
+    def first_index(self) -> int: ...
+    def entries(self, low: int, high: int, max_bytes: int) -> Sequence[PastEntry]:
+        """Entries low to high - 1, at least one."""
+
+
 class Newest(Protocol):
     """Rows as the proposed writes leave them (`storage.head.Head`)."""
 
@@ -90,6 +110,7 @@ class Replica:
         self._head = head
         self._fibers = fibers
         self._now_ms = now_ms
+        self.past: PastLog | None = None  # where feeds that are resumed read what they missed
         self._soft = NOTHING_PROPOSED  # the newest soft write that was acknowledged: (log_index, raft_term)
         self._newest = NOTHING_PROPOSED
         self._waiting: deque[tuple[int, int]] = deque()  # (log_index, bytes) proposed here and not yet applied
@@ -109,6 +130,20 @@ class Replica:
     @property
     def catalog(self) -> Catalog:
         return self._rows.catalog
+
+    @property
+    def applied_index(self) -> int:
+        return self._log.applied_index
+
+    def log_first_index(self) -> int:
+        """The oldest entry of the log that is kept; without a log the one after the applied state."""
+        return self._log.applied_index + 1 if self.past is None else self.past.first_index()
+
+    def read_log(self, low: int, high: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """(log index, payload) of the entries low to high, at least one; Raft's own entries have no payload."""
+        assert self.past is not None
+        found = self.past.entries(low, high + 1, max_bytes)
+        return [(entry.index, entry.data if entry.kind == NORMAL_ENTRY else b"") for entry in found]
 
     def prepare_read(self, read_mode: str) -> None:
         """Waits until a read may look at the applied state. Raises NotLeader where it may not."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from model.catalog import Catalog
-from model.errors import ReqlOpFailedError, ReqlResourceLimitError
+from model.errors import ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.pseudo_time import make_time
 from server.replica import FixedRows
+from server.system import Change, Row, SystemTable
 
 MAX_VIEWS: Final = 16
 IDLE_S: Final = 600.0
@@ -53,6 +54,13 @@ class FixedData:
     ) -> tuple[list[bytes], list[bytes]]:
         self._used()
         return self._rows.scan_index_chunk(index_id, low, high, limit, reverse)
+
+    def log_first_index(self) -> int:
+        """A view has no log; the entry after it stands for all that it cannot tell."""
+        return self._rows.applied_index + 1
+
+    def read_log(self, low: int, high: int, max_bytes: int) -> NoReturn:
+        raise ReqlOpFailedError("A view is of the past and has no log.")
 
     def prepare_read(self, read_mode: str) -> None:
         """The past is always ready to be read."""
@@ -135,3 +143,19 @@ class Views:
         """Lets everything go: the server stops."""
         for view_id in list(self._views):
             self.close(view_id)
+
+
+def views_table(views: Views) -> SystemTable:
+    """`views`: ours and not RethinkDB's, so it can be used, but is not listed."""
+
+    def write(change: Change) -> Row | None:
+        if change.new is None:
+            views.close(change.key)
+        elif change.old is not None or change.new != {"id": change.key}:
+            raise ReqlQueryLogicError("A row of `rethinkdb.views` has an `id` and nothing else that could be written.")
+        else:
+            change.env.prepare_read()
+            views.open(change.key)
+        return change.new
+
+    return SystemTable("views", lambda env, form: views.rows(), write=write)

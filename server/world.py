@@ -13,20 +13,24 @@ from proxy.reql import env
 from proxy.reql.env import Data
 from proxy.reql.feeds import FeedHub
 from server.system import SystemTables
+from server.views import Views
 
 
 class ServerWorld:
     """The `World` port of the evaluator."""
 
-    def __init__(self, data: Data, system: SystemTables, feeds: FeedHub) -> None:
+    def __init__(self, data: Data, system: SystemTables, feeds: FeedHub, views: Views) -> None:
         self.data = data
         self.system: env.SystemTables = system
         self.feeds = feeds
+        self.lineage = ""
         self.http: Any = None
         self.javascript: Any = None
         self.server_name = system.site.name
         self.server_uuid = system.site.server_id
-        self._views = system.views
+        self._views = views
+        self.array_limit = 100_000
+        self.durability = "hard"
         self._dice = random.SystemRandom()
 
     def now_s(self) -> float:

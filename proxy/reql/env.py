@@ -12,6 +12,7 @@ from model.catalog import Catalog
 from model.catalog import Table as CatalogTable
 from model.effect import Effect
 from proxy.answers import Fibers
+from proxy.reql.permissions import ADMIN, Permissions
 
 CatalogChange = Callable[[Catalog, Callable[[], int]], tuple[list[Effect], Any]]
 """Decides a catalog change: (newest catalog, function that gives unused numbers) -> (effects, result)."""
@@ -22,6 +23,15 @@ class Data(Protocol):
 
     @property
     def catalog(self) -> Catalog: ...
+    @property
+    def applied_index(self) -> int: ...
+
+    def log_first_index(self) -> int:
+        """The oldest entry of the log that is kept."""
+
+    def read_log(self, low: int, high: int, max_bytes: int) -> list[tuple[int, bytes]]:
+        """(log index, payload) of the entries low to high, at least one, not much more than `max_bytes`."""
+
     def get(self, table_id: int, key: bytes) -> bytes | None: ...
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def scan_chunk(
@@ -63,6 +73,9 @@ class TableSource(Protocol):
     def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]: ...
     def count(self, env: Any) -> int: ...
 
+    def doc_counts(self, env: Any) -> list[int]:
+        """How many rows each shard has, roughly."""
+
     def stream(self, env: Any, table: Any, part: Any) -> Any:
         """The rows of a TableSlice as a Stream."""
 
@@ -78,8 +91,14 @@ class SystemTables(Protocol):
     def table_config_row(self, env: Any, table: CatalogTable) -> dict[str, Any]:
         """The row of `table_config` for a stored table, identified by names."""
 
-    def check_replicas(self, env: Any, optargs: dict[str, Any]) -> Any:
-        """The `replicas` of table_create, checked against this cluster's servers and tags."""
+    def planned_config_row(self, env: Any, table: CatalogTable, shards: int) -> dict[str, Any]:
+        """The row of `table_config` that a stored table would have with so many shards."""
+
+    def table_status_row(self, env: Any, table: CatalogTable) -> dict[str, Any]:
+        """The row of `table_status` for a stored table, identified by names."""
+
+    def servers(self, catalog: Catalog) -> Sequence[Any]:
+        """The servers that tables can be put on (layouts.TaggedServer)."""
 
     def source(self, env: Any, name: str, identifier_format: str) -> TableSource | None: ...
 
@@ -97,7 +116,10 @@ class World(Protocol):
     http: Any
     javascript: Any
     server_name: str
+    lineage: str  # the history that this server's log belongs to: another one after every restore
     server_uuid: str
+    array_limit: int  # of queries that do not say
+    durability: str  # of tables and writes that do not say
 
     def now_s(self) -> float: ...
     def random(self) -> Any:
@@ -113,8 +135,8 @@ class Env:
     """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""
 
     __slots__ = (
-        "_now", "array_limit", "data", "feeds", "fibers", "options", "params", "profile", "read_mode", "read_prepared",
-        "slots", "user", "world",
+        "_now", "array_limit", "data", "feeds", "fibers", "options", "params", "permissions", "profile", "read_mode",
+        "read_prepared", "slots", "user", "world",
     )  # fmt: skip
 
     def __init__(self, world: World, fibers: Fibers, user: str, slot_count: int) -> None:
@@ -122,9 +144,10 @@ class Env:
         self.data = world.data
         self.fibers = fibers
         self.user = user
+        self.permissions = None if user == ADMIN else Permissions(world, user)
         self.slots: list[Any] = [None] * slot_count
         self.params: Sequence[Any] = ()
-        self.array_limit = 100_000
+        self.array_limit = world.array_limit
         self.read_mode = "single"
         self.read_prepared = False
         self.options: dict[str, Any] = {}

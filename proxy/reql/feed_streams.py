@@ -5,13 +5,14 @@ One rule: a feed stream never waits; the cursor waits for all feeds of its query
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from model import datum as d
 from model import order
 from model.errors import ReqlError
 from proxy.answers import ATOM_FEED, INCLUDES_STATES, ORDER_BY_LIMIT_FEED, SEQUENCE_FEED
+from proxy.reql.feed_resume import Position, past_changes, position_text
 from proxy.reql.feeds import Feed, SharedChange
 from proxy.reql.streams import Operation, Rows, Stream
 
@@ -19,9 +20,21 @@ ABSENT: Final = object()
 
 
 class FeedOptions:
-    """The optargs of `changes`. squash_s: None not to squash, else the shortest time between batches."""
+    """The optargs of `changes`. squash_s: None not to squash, else the shortest time between batches.
 
-    __slots__ = ("include_initial", "include_offsets", "include_states", "include_types", "queue_size", "squash_s")
+    lineage: of the positions that go with the changes, None for no positions. resume_after: where to go on.
+    """
+
+    __slots__ = (
+        "include_initial",
+        "include_offsets",
+        "include_states",
+        "include_types",
+        "lineage",
+        "queue_size",
+        "resume_after",
+        "squash_s",
+    )
 
     def __init__(
         self,
@@ -31,7 +44,11 @@ class FeedOptions:
         include_states: bool,
         include_offsets: bool,
         include_types: bool,
+        lineage: str | None = None,
+        resume_after: Position | None = None,
     ) -> None:
+        self.lineage = lineage
+        self.resume_after = resume_after
         self.squash_s = squash_s
         self.queue_size = queue_size
         self.include_initial = include_initial
@@ -41,7 +58,7 @@ class FeedOptions:
 
     @property
     def is_plain(self) -> bool:
-        return self.squash_s is None and not self.include_types
+        return self.squash_s is None and not self.include_types and self.lineage is None
 
 
 class FeedStream(Stream):
@@ -55,6 +72,7 @@ class FeedStream(Stream):
         self.options = options
         self._begun = False
         self._initial: Any = None
+        self._opened_at: int = env.data.applied_index if options.resume_after is not None else 0
         self.last_sent_s = 0.0
         env.feeds.append(self)
 
@@ -87,6 +105,9 @@ class FeedStream(Stream):
         """Starts with the states and the initial values, if they are wanted."""
         out: Rows = []
         options = self.options
+        if options.resume_after is not None:
+            self._initial = self._past(env, options.resume_after)
+            return out
         if options.include_initial:
             if options.include_states:
                 out.append(self._typed({"state": "initializing"}, "state"))
@@ -103,7 +124,20 @@ class FeedStream(Stream):
         if rows is None:
             self._initial = None
             return self._end_initial()
+        if self.options.resume_after is not None:
+            return rows  # type: ignore[no-any-return]
         return [self._typed(row, "initial") for row in rows]
+
+    def _past(self, env: Any, after: Position) -> Iterator[Rows]:
+        """The elements for what happened between a position and the moment the feed was opened."""
+        for changes in past_changes(env, self.feed.table_id, after, self._opened_at):
+            elements = self._elements(changes)
+            if elements:
+                yield elements
+
+    def _elements(self, changes: list[Any]) -> Rows:
+        """What the feed says of changes."""
+        raise AssertionError("a feed without elements cannot be resumed")
 
     def _end_initial(self) -> Rows:
         return [self._typed({"state": "ready"}, "state")] if self.options.include_states else []
@@ -118,9 +152,11 @@ class FeedStream(Stream):
     def _typed(self, element: dict[str, Any], type_name: str) -> dict[str, Any]:
         return {**element, "type": type_name} if self.options.include_types else element
 
-    def pair(self, old: Any, new: Any) -> dict[str, Any]:
+    def pair(self, old: Any, new: Any, change: Any = None) -> dict[str, Any]:
         """One change as an element."""
         element = {"old_val": old, "new_val": new}
+        if self.options.lineage is not None and change is not None:
+            element["position"] = position_text(self.options.lineage, change.log_index, change.ordinal)
         if self.options.include_types:
             element["type"] = "add" if old is None else "remove" if new is None else "change"
         return element
@@ -202,7 +238,9 @@ class RangeFeed(FeedStream):
         return rows[0]
 
     def _news(self, env: Any) -> Rows:
-        changes = self.feed.take()
+        return self._elements(self.feed.take())
+
+    def _elements(self, changes: list[Any]) -> Rows:
         if self.options.squash_s is not None:
             changes = squashed(changes)
         if self._is_plain:
@@ -215,7 +253,7 @@ class RangeFeed(FeedStream):
                 continue
             if old is not ABSENT and new is not ABSENT and order.equal(old, new):
                 continue
-            out.append(self.pair(None if old is ABSENT else old, None if new is ABSENT else new))
+            out.append(self.pair(None if old is ABSENT else old, None if new is ABSENT else new, change))
         return out
 
 
@@ -231,6 +269,14 @@ class _Squashed:
     @property
     def key(self) -> bytes:
         return self.first.key
+
+    @property
+    def log_index(self) -> int:
+        return self.last.log_index
+
+    @property
+    def ordinal(self) -> int:
+        return self.last.ordinal
 
     @property
     def old_text(self) -> bytes | None:
@@ -270,10 +316,13 @@ class PointFeed(FeedStream):
         return iter([[{"new_val": None if self._row is None else d.loads(self._row)}]])
 
     def _news(self, env: Any) -> Rows:
-        changes: list[Any] = [change for change in self.feed.take() if change.key == self._key]
+        return self._elements(self.feed.take())
+
+    def _elements(self, changes: list[Any]) -> Rows:
+        changes = [change for change in changes if change.key == self._key]
         if self.options.squash_s is not None:
             changes = squashed(changes)
-        return [self.pair(change.old(), change.new()) for change in changes]
+        return [self.pair(change.old(), change.new(), change) for change in changes]
 
 
 class LimitFeed(FeedStream):

@@ -32,12 +32,16 @@ class RowChange(Protocol):
 
 
 class SharedChange:
-    """A change as all feeds of a table share it: decoded and printed at most once."""
+    """A change as all feeds of a table share it: decoded and printed at most once.
 
-    __slots__ = ("_new", "_old", "_text", "key", "log_index", "new_text", "old_text")
+    ordinal: which change of its table it is in its log entry.
+    """
 
-    def __init__(self, log_index: int, change: RowChange) -> None:
+    __slots__ = ("_new", "_old", "_text", "key", "log_index", "new_text", "old_text", "ordinal")
+
+    def __init__(self, log_index: int, change: RowChange, ordinal: int = 0) -> None:
         self.log_index = log_index
+        self.ordinal = ordinal
         self.key = change.key
         self.old_text = change.old
         self.new_text = change.new
@@ -157,10 +161,14 @@ class FeedHub:
 
     def on_changes(self, log_index: int, time_ms: int, changes: Iterable[RowChange]) -> None:
         """The state machine's port: what one log entry changed in watched tables."""
+        ordinals: dict[int, int] = {}
         for change in changes:
-            feeds = self._feeds.get(change.table_id)
+            table_id = change.table_id
+            ordinal = ordinals.get(table_id, 0)
+            ordinals[table_id] = ordinal + 1
+            feeds = self._feeds.get(table_id)
             if feeds is not None:
-                shared = SharedChange(log_index, change)
+                shared = SharedChange(log_index, change, ordinal)
                 for feed in feeds:
                     feed.push(shared)
 

@@ -26,7 +26,7 @@ from proxy.reql.evaluator import ReqlEvaluator
 from proxy.reql.index_functions import index_keys
 from server.replica import Replica
 from server.system import Site, SystemTables
-from server.views import Views
+from server.views import Views, views_table
 from storage.engine import MemoryEngine
 from storage.head import Head
 from storage.machine import Machine
@@ -92,8 +92,11 @@ class SmallWorld:
         self.fibers = InstantFibers()
         self.data = Replica(log, self.machine.store, log.head, self.fibers, lambda: 0)
         site = Site("51000000-0000-4000-8000-000000000000", "small", "host", "rethinkdb 2.4.4", 1, (), 0.0, 0.0)
-        self.system = SystemTables(site, Views(self.machine.store.view, self.now_s))
+        self.system = SystemTables(site)
+        self.system.add(views_table(Views(self.machine.store.view, self.now_s)))
         self.server_name, self.server_uuid = site.name, site.server_id
+        self.lineage = "00"
+        self.array_limit, self.durability = 100_000, "hard"
         self.evaluator = ReqlEvaluator(self)
         self._dice = random.Random(7)
         self._uuids = 0

@@ -10,7 +10,9 @@ from model import order
 from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.answers import ATOM_FEED, SEQUENCE_FEED
+from proxy.reql.feed_resume import check_retained, parse_position
 from proxy.reql.feed_streams import FeedOptions, FeedStream, LimitFeed, PointFeed, PolledFeed, RangeFeed
+from proxy.reql.geo_reads import IntersectingRows
 from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_keys
 from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term
@@ -18,10 +20,10 @@ from proxy.reql.streams import Stream, as_stream, is_sequence, slice_stream
 from proxy.reql.tables import IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan
 from proxy.reql.terms.slices import Slice
 from proxy.reql.terms.union import Union
-from proxy.reql.values import Selection, SingleSelection, Table, TableSlice, as_bool, as_datum, as_integer
+from proxy.reql.values import Selection, SingleSelection, Table, TableSlice, as_bool, as_datum, as_integer, as_string
 
 DEFAULT_QUEUE_SIZE = 100_000
-READS = (TableScan, IndexScan, KeyedRows, KeyedIndexRows)
+READS = (TableScan, IndexScan, KeyedRows, KeyedIndexRows, IntersectingRows)
 EAGER = "Cannot call `changes` on an eager stream."
 
 CHANGES_OPTARGS: dict[str, Any] = {
@@ -31,13 +33,15 @@ CHANGES_OPTARGS: dict[str, Any] = {
     "include_offsets": as_bool,
     "include_states": as_bool,
     "include_types": as_bool,
+    "include_positions": as_bool,
+    "resume_after": as_string,
 }
 
 
 @term(Term.CHANGES, "changes", "1", optargs=CHANGES_OPTARGS, grouped="never", determinism=NEVER, wants_path=True)
 def changes(env: Any, value: Any, *, path: Path, **optargs: Any) -> Any:
     """An endless stream of {old_val, new_val} for the rows that `value` selects."""
-    options = _options(optargs)
+    options = _options(env, optargs)
     if isinstance(value, SingleSelection):
         return _blamed(_changes_of_row(env, value, options), path)
     table = value if isinstance(value, Table) else getattr(value, "table", None)
@@ -57,7 +61,7 @@ def _blamed(feed: FeedStream, path: Path) -> FeedStream:
     return feed
 
 
-def _options(optargs: dict[str, Any]) -> FeedOptions:
+def _options(env: Any, optargs: dict[str, Any]) -> FeedOptions:
     squash = optargs.get("squash", False)
     if d.is_number(squash):
         if squash < 0:
@@ -70,6 +74,11 @@ def _options(optargs: dict[str, Any]) -> FeedOptions:
     queue_size = optargs.get("changefeed_queue_size", DEFAULT_QUEUE_SIZE)
     if queue_size < 1:
         fail(f"Illegal changefeed queue size `{queue_size}`.  (Must be >= 1.)")
+    resume_after = None
+    if "resume_after" in optargs:
+        if optargs.get("include_initial"):
+            fail("Cannot use both `resume_after` and `include_initial`.", "resume_after")
+        resume_after = parse_position(optargs["resume_after"], env.world.lineage)
     return FeedOptions(
         squash_s,
         queue_size,
@@ -77,6 +86,8 @@ def _options(optargs: dict[str, Any]) -> FeedOptions:
         optargs.get("include_states", False),
         optargs.get("include_offsets", False),
         optargs.get("include_types", False),
+        env.world.lineage if optargs.get("include_positions") or resume_after is not None else None,
+        resume_after,
     )
 
 
@@ -89,8 +100,9 @@ def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) 
     source = selection.table.source
     if not isinstance(source, StoredTable):
         return _polled(env, selection.table, options, ATOM_FEED, [], selection.key)
-    env.prepare_read()
+    source.prepare_read(env)
     key = primary_key_bytes(selection.key)
+    check_resumption(env, options)
     feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
     return PointFeed(env, feed, options, key, env.data.get(source.table.table_id, key))
 
@@ -148,7 +160,8 @@ def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
     operations = stream.operations
     _check_operations(operations)
     source: StoredTable = stream.source
-    env.prepare_read()
+    source.prepare_read(env)
+    check_resumption(env, options)
     feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
     # Subscribed and viewed in one breath: the view holds exactly what the queue will not tell.
     at = env.data.view() if options.include_initial else None
@@ -166,6 +179,9 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
     if isinstance(stream, KeyedRows):
         wanted = {primary_key_bytes(key) for key in stream.keys}
         return lambda key, text: key in wanted
+    if isinstance(stream, IntersectingRows):
+        copies, _ = stream.matcher()
+        return lambda key, text: text is not None and copies(d.loads(text)) > 0
     compute = index_keys(stream.source.table, stream.index)
     if isinstance(stream, KeyedIndexRows):
         ranges = [prefix_range(bound_key(key, primary=False)) for key in stream.keys]
@@ -180,11 +196,24 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
     return covers
 
 
+def check_resumption(env: Any, options: FeedOptions) -> None:
+    """Raises ReqlOpFailedError if a feed is to be resumed from where the log does not reach back to."""
+    if options.resume_after is not None:
+        check_retained(env, options.resume_after)
+
+
+def _refuse_positions(options: FeedOptions) -> None:
+    if options.lineage is not None:
+        fail("Only feeds on single rows and on ranges of stored tables have positions.")
+
+
 def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, options: FeedOptions) -> FeedStream:
     _check_operations(operations)
     part: TableSlice = stream.part
     source: StoredTable = stream.source
     primary_key = source.primary_key
+
+    _refuse_positions(options)
 
     def read(env: Any) -> list[tuple[Any, Any]]:
         fresh = slice_stream(env, part)
@@ -198,7 +227,7 @@ def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, option
                         return top
         return top
 
-    env.prepare_read()
+    source.prepare_read(env)
     feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
     return LimitFeed(env, feed, options, read if count else lambda env: [])
 
@@ -217,6 +246,7 @@ def _polled(
     env: Any, table: Table, options: FeedOptions, note: int, operations: list[Any], key: Any = None
 ) -> FeedStream:
     primary_key = table.source.primary_key
+    _refuse_positions(options)
 
     def read(env: Any) -> dict[Any, Any]:
         if note == ATOM_FEED:
