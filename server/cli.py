@@ -21,7 +21,7 @@ from server import VERSION
 # Verbs that live with what they do: name -> module, attribute (a click command).
 ELSEWHERE = {
     "dump": ("backup.commands", "dump"),
-    "restore": ("backup.commands", "restore"),
+    "restore": ("server.verbs_restore", "restore"),
     "export": ("backup.commands", "export"),
     "import": ("backup.commands", "import_"),
     "index-rebuild": ("backup.commands", "index_rebuild"),

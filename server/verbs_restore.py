@@ -1,0 +1,104 @@
+"""The verb `restore`: to a moment of a vault if there is a `--to`, else from an archive as RethinkDB's tools do.
+
+One rule: what cannot be done is said before anything is written; `--dry-run` says it and stops.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backup.flags import target_flags
+from backup.progress import Bar, plural
+from model.errors import BadSetting
+from server.verbs_output import EXIT_CODES, Output, VaultFlags, WorkBar, now_ms, vault_flags
+
+_HELP_OF_MOMENTS = (
+    'latest; index:N; 2026-03-01T12:00:00Z; "2026-03-01 12:00 Europe/Berlin"; -10m; before-drop:DB.TABLE; image:NAME.'
+)
+
+
+@click.command("restore", epilog=EXIT_CODES)
+@click.option("--to", "moment", required=True, metavar="MOMENT", help=_HELP_OF_MOMENTS)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Make this the data folder of a new cluster.")
+@vault_flags
+@click.option("--image", metavar="NAME", help="Begin with this image. [the newest that leads to the moment]")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@target_flags
+def restore_moment(moment: str, data_dir: Path | None, image: str | None, dry_run: bool, **flags: Any) -> None:
+    """Bring a moment back: into a new data folder, as a new cluster."""
+    output, vault_given = Output(flags), VaultFlags.take(flags)
+    with output.errors():
+        if data_dir is None:
+            raise BadSetting("--data-dir names the folder to restore into.")
+        _into_folder(output, vault_given, moment, data_dir, image, dry_run)
+
+
+def _into_folder(
+    output: Output, vault_given: VaultFlags, words: str, data_dir: Path, image: str | None, dry_run: bool
+) -> None:
+    from backup.restore import plan_from
+    from backup.timeline import format_time, parse_moment
+    from server.new_cluster import check_empty, restore_folder
+
+    moment = parse_moment(words, now_ms())
+    check_empty(data_dir)
+    vault = vault_given.open()
+    planned = plan_from(vault, moment, image)
+    if dry_run:
+        output.done([*planned.describe(), f"into the new folder {data_dir}"], planned.as_plain())
+    for line in planned.describe():
+        output.say(line)
+    with Bar("loading rows", None, output.shows_bar) as bar:
+        made = restore_folder(vault, planned.plan, data_dir, WorkBar(bar), now_ms)
+    rebuilt = made.rebuilt
+    rate = rebuilt.rows / max(made.seconds, 0.001)
+    lines = [
+        f"{plural(rebuilt.rows, 'row', 'rows')} in {plural(made.tables, 'table', 'tables')} as of log index "
+        f"{rebuilt.log_index} ({format_time(rebuilt.time_ms)}), {rebuilt.entries} entries of the log replayed",
+        f"{made.seconds:.2f} seconds, {rate:,.0f} rows/s; new cluster {made.cluster_id}",
+        f"Start it with: rewinddb serve --data-dir {data_dir}",
+        "restore successful",
+    ]
+    document = {
+        "state": "successful",
+        "data_dir": str(made.data_dir),
+        "cluster_id": made.cluster_id,
+        "log_index": rebuilt.log_index,
+        "time": format_time(rebuilt.time_ms),
+        "tables": made.tables,
+        "rows": rebuilt.rows,
+        "log_entries": rebuilt.entries,
+        "seconds": round(made.seconds, 3),
+        "plan": planned.as_plain(),
+    }
+    output.done(lines, document)
+
+
+class RestoreVerb(click.Command):
+    """Hands on to one of two commands; without any argument it tells of both."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        from backup.commands import restore as restore_archive
+
+        if any(arg in ("-h", "--help") for arg in args):
+            return super().make_context(info_name, args, parent, **extra)
+        is_moment = any(arg == "--to" or arg.startswith("--to=") for arg in args)
+        chosen = restore_moment if is_moment else restore_archive
+        return chosen.make_context(info_name, args, parent, **extra)
+
+    def get_help(self, ctx: click.Context) -> str:
+        from backup.commands import restore as restore_archive
+
+        parts = []
+        for command, usage in ((restore_moment, " --to MOMENT"), (restore_archive, "")):
+            with click.Context(command, info_name=f"{ctx.info_name}{usage}", parent=ctx.parent) as sub:
+                parts.append(command.get_help(sub))
+        return "\n\n".join(parts)
+
+
+restore = RestoreVerb("restore", help="Bring back a moment of a vault (--to), or load an archive (FILE).")
