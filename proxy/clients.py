@@ -22,7 +22,7 @@ from proxy.answers import Evaluator
 from proxy.fibers import FiberPool, Timers
 from proxy.frames import MAX_QUERY_BYTES
 from proxy.handshake import Authenticator
-from proxy.session import MAX_RUNNING, Query, Session
+from proxy.session import KILLED, MAX_RUNNING, Query, Session
 
 log = logging.getLogger("rewinddb.proxy")
 
@@ -146,10 +146,10 @@ class Clients:
 
     def running(self) -> list[RunningQuery]:
         """What runs or is an open stream, on all connections."""
-        now_s = self.seconds()
-        return [
+        now_s = self.fibers.seconds()
+        found = [
             RunningQuery(
-                self._query_id(member, query),
+                self._query_id(member, query.serial),
                 member.connection_id,
                 member.user,
                 member.address,
@@ -158,6 +158,13 @@ class Clients:
             )
             for member, query in self._queries()
         ]
+        asking = self._asking()
+        if asking is not None:
+            member, serial, body = asking
+            query_id = self._query_id(member, serial)
+            spent_s = max(0.0, now_s - self.fibers.slice_began_s)
+            found.append(RunningQuery(query_id, member.connection_id, member.user, member.address, spent_s, body))
+        return found
 
     @property
     def active(self) -> int:
@@ -167,10 +174,24 @@ class Clients:
     def kill(self, query_id: str) -> bool:
         """Ends a query of `running`; False if there is none of this id (any more)."""
         for member, query in self._queries():
-            if self._query_id(member, query) == query_id:
-                member.kill(query, "Query terminated by the `rethinkdb.jobs` table.")
+            if self._query_id(member, query.serial) == query_id:
+                member.kill(query, KILLED)
                 return True
+        asking = self._asking()
+        if asking is not None and self._query_id(*asking[:2]) == query_id:
+            self.fibers.interrupt_current(KILLED)
+            return True
         return False
+
+    def _asking(self) -> tuple[Member, int, bytes] | None:
+        """(connection, serial, body) of the query that runs this very code, where no session knows it yet."""
+        fiber = self.fibers.current
+        if fiber is None or type(fiber.item) is not bytes:
+            return None
+        member = self.members.get(fiber.context.connection_id)
+        if member is None or member.session is None:
+            return None
+        return member, member.session.next_serial, fiber.item
 
     def _queries(self) -> Iterator[tuple[Member, Query]]:
         for member in list(self.members.values()):
@@ -179,9 +200,9 @@ class Clients:
                     if query.killed is None:
                         yield member, query
 
-    def _query_id(self, member: Member, query: Query) -> str:
+    def _query_id(self, member: Member, serial: int) -> str:
         """The query's UUID, computed where it is asked for: most queries end before anyone could ask."""
-        name = b"%d.%d" % (member.connection_id, query.serial)
+        name = b"%d.%d" % (member.connection_id, serial)
         return str(uuid.UUID(bytes=hashlib.blake2b(name, digest_size=16, key=self._secret).digest(), version=4))
 
     # -- shutting down --------------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from typing import Any, Final, Protocol
 from twisted.internet import threads
 
 from model.errors import ReqlResourceLimitError
+from proxy.answers import Answer
 from proxy.clients import Clients
-from proxy.fibers import DelayedCall
-from proxy.frames import error_frame
+from proxy.fibers import WAITING, DelayedCall, Failed
+from proxy.frames import answer_frame, error_frame
 from proxy.handshake import CheckKey, Event, Handshake, Ready, Refuse
 from proxy.performer import Performer
-from proxy.session import Action, Session
+from proxy.session import Action, Query, Session
 
 log = logging.getLogger("rewinddb.proxy")
 
@@ -44,6 +45,7 @@ class Connection(Performer, asyncio.Protocol):
 
     def __init__(self, clients: Clients) -> None:
         super().__init__(clients)
+        self._evaluate = clients.evaluator.start
         self._wire: Any = None
         self._handshake: Handshake | None = None
         self._timer: DelayedCall | None = None
@@ -80,22 +82,26 @@ class Connection(Performer, asyncio.Protocol):
         if session is None:
             self._shake_hands(data)
             return
-        query = session.receive_start(data)
-        if query is None:
+        start = session.receive_start(data)
+        if start is None or self._pool.current is not None:
             self._receive(session, data)
             return
-        self._run(query)
-        if session.held or session.is_blocked:
-            self._settle_reading(session)
+        token, body = start
+        self.clients.queries_total += 1
+        answer = self._pool.start(self._evaluate, body, self._context)
+        if type(answer) is Answer and answer.cursor is None:
+            self._wire.write(answer_frame(token, answer))
+        else:
+            self._take_over(session.adopt(token, body), answer)
 
     def pause_writing(self) -> None:
         if self.session is not None:
-            self.session.is_blocked = True
+            self.session.set_blocked(True)
             self._settle_reading(self.session)
 
     def resume_writing(self) -> None:
         if self.session is not None:
-            self.session.is_blocked = False
+            self.session.set_blocked(False)
             self._go_on()
 
     def connection_lost(self, reason: BaseException | None) -> None:
@@ -173,6 +179,16 @@ class Connection(Performer, asyncio.Protocol):
             self._timer = None
 
     # -- queries --------------------------------------------------------------------------------------------------
+
+    def _take_over(self, query: Query, answer: Any) -> None:
+        """Goes on with a query that took the short way and was not answered at once, or not with a plain answer."""
+        query.started_s = self._pool.slice_began_s
+        if answer is WAITING:
+            self._pool.adopt(query, self._done_method)
+        elif type(answer) is Failed:
+            self._done(query, None, answer.error)
+        else:
+            self._done(query, answer, None)
 
     def _receive(self, session: Session, data: bytes) -> None:
         """The general way for bytes: pieces of frames, many frames, all kinds of queries."""

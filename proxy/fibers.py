@@ -62,18 +62,30 @@ class Timers(Protocol):
     def callLater(self, delay: float, callable: Callable[..., Any], /, *args: Any) -> DelayedCall: ...
 
 
+class Failed:
+    """What `start` gives where the work raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: ReqlError | Interrupted) -> None:
+        self.error = error
+
+
+WAITING: Final = object()
+"""What `start` gives where the work is not done yet."""
+
+
 class Fiber:
     """One run of a function. `interruption` is raised in it at its next wait or breath."""
 
-    __slots__ = ("deadline", "done", "error", "greenlet", "interruption", "item", "result", "wait", "work")
+    __slots__ = ("args", "context", "deadline", "done", "interruption", "item", "switch", "wait")
 
     def __init__(self, pool: FiberPool) -> None:
-        self.greenlet = greenlet(pool._loop)
-        self.work: Any = None
+        self.switch = greenlet(pool._loop).switch
+        self.args: tuple[Any, ...] = ()  # what it is to be switched to with
         self.item: Any = None
+        self.context: Any = None  # of `start`
         self.done: Any = None
-        self.result: Any = None
-        self.error: ReqlError | Interrupted | None = None
         self.interruption: Interrupted | None = None
         self.wait: _Wait | None = None  # what it waits for
         self.deadline: DelayedCall | None = None
@@ -120,11 +132,47 @@ class FiberPool:
         self._timers = timers
         self._slice_s = slice_s
         self._hub: Any = None  # the greenlet that switched to the current fiber
+        self._result: Any = None  # of the fiber that has just ended
+        self._parked: Fiber | None = None  # by `start`, for `adopt`
         self._idle: list[Fiber] = []
         self._ready: deque[Fiber] = deque()  # to be continued, one per pass
         self._turn: DelayedCall | None = None
 
     # -- for the shell --------------------------------------------------------------------------------------------
+
+    def start(self, work: Callable[[Any, Any], Any], item: Any, context: Any) -> Any:
+        """The short way for what nearly always runs through: the result of `work(item, context)`, or Failed.
+
+        If it is WAITING, `adopt` has to be called at once. Only from outside all fibers.
+        """
+        fiber = self._idle.pop() if self._idle else Fiber(self)
+        fiber.item = item
+        fiber.context = context
+        self._hub = getcurrent()
+        self.current = fiber
+        self.slice_began_s = self.seconds()
+        try:
+            is_over = fiber.switch(work, item, context)
+        finally:
+            self.current = None
+        fiber.item = None
+        if not is_over:
+            self._parked = fiber
+            return WAITING
+        if fiber.interruption is not None:
+            fiber.interruption = None
+        self._idle.append(fiber)
+        result = self._result
+        self._result = None
+        return result
+
+    def adopt(self, item: Item, done: Outcome) -> None:
+        """Takes over what `start` found waiting, as if `run` had begun it."""
+        fiber, self._parked = self._parked, None
+        assert fiber is not None
+        item.fiber = fiber
+        fiber.item = item
+        fiber.done = done
 
     def run(self, work: Callable[[Any], Any], item: Item, done: Outcome, deadline_s: float | None = None) -> None:
         """Runs `work(item)` in a fiber, as far as it goes without waiting; then, or later, `done(item, result, error)`.
@@ -133,16 +181,13 @@ class FiberPool:
         """
         fiber = self._idle.pop() if self._idle else Fiber(self)
         item.fiber = fiber
-        fiber.work = work
         fiber.item = item
         fiber.done = done
+        fiber.args = (_alone, work, item)
         if deadline_s is not None:
             left_s = max(0.0, deadline_s - self.seconds())
             fiber.deadline = self._timers.callLater(left_s, self.interrupt, item, "Query ran into its deadline.")
-        if self.current is None:
-            self._switch_to(fiber)
-        else:
-            self._line_up(fiber)
+        self._continue(fiber)
 
     def errand(self, work: Callable[[], T]) -> defer.Deferred[T]:
         """Runs the server's own `work` in a fiber, so that it may wait; the Deferred fires with its result."""
@@ -166,6 +211,11 @@ class FiberPool:
         fiber.interruption = Interrupted(message)
         if fiber.wait is not None:
             fiber.wait.done(fiber.interruption)
+
+    def interrupt_current(self, message: str) -> None:
+        """As `interrupt`, for the fiber that asks."""
+        if self.current is not None:
+            self.current.interruption = Interrupted(message)
 
     @property
     def waiting_for_a_turn(self) -> int:
@@ -233,38 +283,34 @@ class FiberPool:
         assert interruption is not None
         raise interruption
 
-    def _loop(self) -> None:
+    def _loop(self, work: Any, item: Any, context: Any) -> None:
         """What every fiber's greenlet does: one run after the other. It switches out with True at a run's end."""
         while True:
-            fiber = self.current
-            assert fiber is not None
             try:
-                fiber.result = fiber.work(fiber.item)
+                self._result = work(item, context)
             except (ReqlError, Interrupted) as error:
-                fiber.error = error
+                self._result = Failed(error)
             except Exception as error:
-                fiber.error = as_reql_error(error)
-            self._hub.switch(True)
+                self._result = Failed(as_reql_error(error))
+            work = item = context = None  # an idle fiber is to keep nothing alive
+            work, item, context = self._hub.switch(True)
 
     def _switch_to(self, fiber: Fiber) -> None:
         """Lets a fiber run until it waits, breathes or ends. Only from outside all fibers."""
         self._hub = getcurrent()
         self.current = fiber
         self.slice_began_s = self.seconds()
+        args, fiber.args = fiber.args, ()
         try:
-            is_over = fiber.greenlet.switch()
+            is_over = fiber.switch(*args)
         finally:
             self.current = None
         if is_over:
             self._finish(fiber)
 
     def _finish(self, fiber: Fiber) -> None:
-        item, result, error, done = fiber.item, fiber.result, fiber.error, fiber.done
-        fiber.item = fiber.result = fiber.work = fiber.done = item.fiber = None
-        if error is not None:
-            fiber.error = fiber.interruption = None
-        elif fiber.interruption is not None:
-            fiber.interruption = None
+        item, done, result = fiber.item, fiber.done, self._result
+        fiber.item = fiber.done = fiber.interruption = item.fiber = self._result = None
         if fiber.deadline is not None:
             if fiber.deadline.active():
                 fiber.deadline.cancel()
@@ -272,7 +318,10 @@ class FiberPool:
         if len(self._idle) < _MAX_IDLE:
             self._idle.append(fiber)
         try:
-            done(item, result, error)
+            if type(result) is Failed:
+                done(item, None, result.error)
+            else:
+                done(item, result, None)
         except Exception:
             log.exception("the end of a query could not be told")
 
@@ -293,6 +342,10 @@ class FiberPool:
         if self._ready:
             self._turn = self._timers.callLater(0, self._take_turn)
         self._switch_to(fiber)
+
+
+def _alone(work: Callable[[Any], Any], item: Any) -> Any:
+    return work(item)
 
 
 class _Errand:

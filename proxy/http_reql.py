@@ -110,9 +110,9 @@ class HttpConnection(Performer):
         self.clients.leave(self)
         self._left()
 
-    def _done(self, query: Query, answer: Answer, error: ReqlError | Interrupted | None) -> None:
+    def _done(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
         waiting = self._waiting.get(query.token)
-        if error is None and answer.profile is None and waiting:
+        if answer is not None and answer.profile is None and waiting:
             spent_ms = (self.clients.seconds() - waiting[0][1]) * 1000
             answer.profile = b'[{"duration(ms)":%.3f}]' % spent_ms
         super()._done(query, answer, error)

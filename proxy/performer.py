@@ -126,13 +126,14 @@ class Performer:
             context = context.without_reply()
         return self.clients.evaluator.start(query.body, context)
 
-    def _done(self, query: Query, answer: Answer, error: ReqlError | Interrupted | None) -> None:
+    def _done(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
         session = self.session
         assert session is not None
-        if error is None:
-            self._perform(session.finished(query, answer))
-        else:
+        if error is not None:
             self._perform(session.failed(query, error))
+        else:
+            assert answer is not None
+            self._perform(session.finished(query, answer))
         if session.held:
             self._go_on()
         if self._is_finishing:

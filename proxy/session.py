@@ -103,13 +103,14 @@ class Session:
         self.context = context
         self.queries: dict[int, Query] = {}  # by token: running ones and open streams
         self.held: deque[tuple[int, bytes]] = deque()  # frames that wait their turn
-        self.is_blocked = False  # the shell's: the peer does not read what it is sent
+        self.is_blocked = False  # see set_blocked
         self.is_closed = False
         self._server_info = server_info
         self._max_running = max_running
         self._max_query_bytes = max_query_bytes
         self._reader = FrameReader(max_query_bytes)
         self._running = 0  # slots taken
+        self._is_open = True  # see _look_around
         self._serial = 0
         self._noreply: dict[int, Query] = {}  # unfinished noreply queries by serial, oldest first
         self._waits: deque[tuple[int, int]] = deque()  # NOREPLY_WAITs: (token, serial before which all must be done)
@@ -129,11 +130,13 @@ class Session:
         """The token of the query that has come in part."""
         return self._reader.token
 
-    def receive_start(self, data: bytes) -> Query | None:
-        """The short way for what nearly all queries are: one whole START that may run now. None: use `receive`."""
-        if self.held or self.is_blocked or self._running >= self._max_running or not self._reader.is_clear:
-            return None
-        if data[HEADER_BYTES:_START_END] != b"[1,":
+    def receive_start(self, data: bytes) -> tuple[int, bytes] | None:
+        """The short way for what nearly all queries are: (token, body) of one whole START that may run now.
+
+        It is not noted here until `adopt`, so the shell has to answer it, or adopt it, before anything else comes.
+        None: nothing was taken, use `receive`.
+        """
+        if not self._is_open or data[HEADER_BYTES:_START_END] != b"[1,":
             return None
         token, size = unpack_header(data)
         if size != len(data) - HEADER_BYTES or size >= self._max_query_bytes or token in self.queries:
@@ -141,39 +144,70 @@ class Session:
         body = data[HEADER_BYTES:]
         if body.find(b'"noreply"') >= 0:
             return None
+        return token, body
+
+    def adopt(self, token: int, body: bytes, noreply: bool = False) -> Query:
+        """A new query that runs."""
         self._serial = serial = self._serial + 1
-        self.queries[token] = query = Query(token, body, False, serial)
+        self.queries[token] = query = Query(token, body, noreply, serial)
         self._running += 1
+        self._look_around()
         return query
+
+    @property
+    def next_serial(self) -> int:
+        """Of a query that has not been adopted yet."""
+        return self._serial + 1
+
+    def set_blocked(self, is_blocked: bool) -> None:
+        """The peer does not read what it is sent (or does again): nothing new is acted on."""
+        self.is_blocked = is_blocked
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Whether the next START may take the short way."""
+        self._is_open = (
+            not self.held and not self.is_blocked and self._running < self._max_running and self._reader.is_clear
+        )
 
     def receive(self, data: bytes) -> list[Action] | None:
         """Takes bytes; gives what `proceed` gives, which is to be called until it gives None."""
-        frames = self._reader.feed(data)
-        self.held.extend(frames)
+        self.held.extend(self._reader.feed(data))
         return self.proceed()
 
     def proceed(self) -> list[Action] | None:
         """The actions (perhaps none: []) for the next frame that may be acted on now; None if there is no such."""
+        actions: list[Action] | None = None
         if self.is_blocked or self._running >= self._max_running:
-            return None
-        if self.held:
+            pass
+        elif self.held:
             token, body = self.held.popleft()
-            return self._act(token, body)
-        if self._reader.refused is not None:
+            actions = self._act(token, body)
+        elif self._reader.refused is not None:
             token, size = self._reader.refused
             self.is_closed = True
             self.take_no_more()
-            return [too_large_frame(token, size, self._max_query_bytes), Disconnect("query too large")]
-        return None
+            actions = [too_large_frame(token, size, self._max_query_bytes), Disconnect("query too large")]
+        self._look_around()
+        return actions
 
     def finished(self, query: Query, answer: Answer) -> list[Action]:
         """A run of `query` ended with `answer`."""
-        if answer.cursor is None and query.cursor is None and query.line is None and not query.noreply:  # nearly all
-            if query.has_slot:
-                self._running -= 1
-            del self.queries[query.token]
-            return [] if self.is_closed else [answer_frame(query.token, answer)]
-        return self._finished_stream(query, answer)
+        if answer.cursor is not None:
+            query.cursor = answer.cursor
+        query.is_feed = bool(answer.notes)
+        started_noreply = query.serial in self._noreply
+        self._end_run(query)
+        actions: list[Action] = []
+        if not query.noreply and not self.is_closed:
+            actions.append(answer_frame(query.token, answer))
+        is_over = started_noreply or query.stopping or query.killed is not None or self.is_closed
+        if answer.cursor is None or is_over:
+            self._end(query, actions)
+        elif query.line:
+            _, noreply = query.line.pop(0)  # a CONTINUE: a STOP would have set `stopping`
+            actions.append(self._run_again(query, noreply))
+        return actions
 
     def failed(self, query: Query, error: ReqlError | Interrupted) -> list[Action]:
         """A run of `query` ended with an error; Interrupted after an Interrupt action (or the shell's own)."""
@@ -202,6 +236,7 @@ class Session:
         """No further frame is acted on; what runs is still answered."""
         self._max_running = 0
         self.held.clear()
+        self._look_around()
 
     def closed(self) -> list[Action]:
         """The connection is gone: everything that runs or is open ends, and nothing is sent any more."""
@@ -246,12 +281,9 @@ class Session:
         noreply = is_noreply(body)
         if token in self.queries:
             return [] if noreply else [_duplicate(token)]
-        self._serial = serial = self._serial + 1
-        query = Query(token, body, noreply, serial)
-        self.queries[token] = query
-        self._running += 1
+        query = self.adopt(token, body, noreply)
         if noreply:
-            self._noreply[serial] = query
+            self._noreply[query.serial] = query
         return [query]
 
     def _continue(self, token: int, noreply: bool) -> list[Action]:
@@ -301,29 +333,12 @@ class Session:
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
-    def _finished_stream(self, query: Query, answer: Answer) -> list[Action]:
-        """`finished` for what has a cursor, a line of waiting frames, or nobody who reads the answer."""
-        if answer.cursor is not None:
-            query.cursor = answer.cursor
-        query.is_feed = bool(answer.notes)
-        started_noreply = query.serial in self._noreply
-        self._end_run(query)
-        actions: list[Action] = []
-        if not query.noreply and not self.is_closed:
-            actions.append(answer_frame(query.token, answer))
-        is_over = started_noreply or query.stopping or query.killed is not None or self.is_closed
-        if answer.cursor is None or is_over:
-            self._end(query, actions)
-        elif query.line:
-            _, noreply = query.line.pop(0)  # a CONTINUE: a STOP would have set `stopping`
-            actions.append(self._run_again(query, noreply))
-        return actions
-
     def _end_run(self, query: Query) -> None:
         query.is_running = False
         if query.has_slot:
             self._running -= 1
             query.has_slot = False
+            self._look_around()
 
     def _end(self, query: Query, actions: list[Action]) -> None:
         """The query is over: frees its token, answers what still waits for it."""
@@ -342,6 +357,7 @@ class Session:
             token, _ = self._waits.popleft()
             self._running -= 1
             actions.append(wait_complete_frame(token))
+        self._look_around()
 
     def _close_cursor(self, query: Query, actions: list[Action]) -> None:
         if query.cursor is not None:

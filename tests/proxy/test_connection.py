@@ -160,13 +160,13 @@ def test_a_peer_that_never_reads_is_cut_in_the_end(world, frame):
 
 def test_a_flood_of_queries_gives_others_a_turn(world, frame):
     w = world()
-    connection, wire = w.connect()
 
     def start(body, context):
         w.seconds += 0.0005
         return Answer("atom", [b"1"])
 
     w.evaluator.start = start
+    connection, wire = w.connect()
     connection.data_received(b"".join(frame(token, b"[1,5]") for token in range(20)))
     assert 0 < len(w.heard(wire)) < 20
     assert not wire.is_reading
@@ -266,6 +266,28 @@ def test_running_queries_are_listed_and_can_be_killed(world, frame):
     connection.data_received(frame(3, [2]))
     assert w.heard(wire) == [(3, {"t": 18, "e": 4200000, "r": [killed], "b": []})]
     assert len(w.clients.running()) == 1
+
+
+def test_a_query_sees_itself_among_the_running_and_may_kill_itself(world, frame):
+    w = world()
+
+    def start(body, context):
+        (running,) = w.clients.running()
+        assert (running.body, running.connection_id, running.user) == (body, 1, "admin")
+        assert w.clients.kill(running.query_id)
+        context.fibers.breathe()
+
+    w.evaluator.start = start
+    connection, wire = w.connect()
+    connection.data_received(frame(1, b"[1,5]"))
+    connection.data_received(frame(1, b"[1,5]") + frame(2, b"[1,5]"))
+    killed = "Query terminated by the `rethinkdb.jobs` table."
+    assert [(token, response["r"]) for token, response in w.heard(wire)] == [
+        (1, [killed]),
+        (1, [killed]),
+        (2, [killed]),
+    ]
+    assert w.clients.running() == []
 
 
 def test_a_lost_connection_ends_its_queries(world, frame):

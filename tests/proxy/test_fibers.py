@@ -21,7 +21,7 @@ from model.errors import (
     SyncFailed,
 )
 from proxy.answers import Interrupted, WaitTimeout
-from proxy.fibers import FiberPool
+from proxy.fibers import WAITING, Failed, FiberPool
 
 
 class Item:
@@ -341,7 +341,8 @@ def test_fibers_are_reused_and_forget_their_work(bench):
         bench.run(lambda: used.add(greenlet.getcurrent()))
     assert len(used) == 1
     (fiber,) = bench.pool._idle
-    assert fiber.work is fiber.item is fiber.done is fiber.result is fiber.error is fiber.interruption is None
+    assert fiber.item is fiber.done is fiber.interruption is bench.pool._result is None
+    assert fiber.args == ()
 
 
 def test_idle_fibers_are_not_hoarded(bench):
@@ -352,6 +353,39 @@ def test_idle_fibers_are_not_hoarded(bench):
         done()
     assert len(bench.ended) == 200
     assert len(bench.pool._idle) == 64
+
+
+def test_the_short_way(bench):
+    pool = bench.pool
+    assert pool.start(lambda item, context: (item, context), 1, 2) == (1, 2)
+    assert isinstance(pool.start(lambda item, context: 1 / 0, 1, 2), Failed)
+    assert len(pool._idle) == 1
+    begun = []
+    assert pool.start(lambda item, context: pool.wait_for(begun.append), b"body", None) is WAITING
+    item = Item()
+    pool.adopt(item, bench.done)
+    assert pool.start(lambda item, context: "meanwhile", 1, 2) == "meanwhile"
+    begun[0](None, "later")
+    assert bench.ended == ["later"]
+    assert item.fiber is None
+
+
+def test_the_short_way_can_be_interrupted_from_inside_and_taken_over(bench):
+    pool = bench.pool
+
+    def kills_itself(item, context):
+        pool.interrupt_current("myself")
+        pool.breathe()
+
+    failed = pool.start(kills_itself, 1, 2)
+    assert failed.error.message == "myself"
+    pool.start(lambda item, context: pool.interrupt_current("unnoticed"), 1, 2)
+    assert pool.start(lambda item, context: pool.breathe(), 1, 2) is None
+    assert pool.start(lambda item, context: pool.wait_for(lambda done: None), 1, 2) is WAITING
+    item = Item()
+    pool.adopt(item, bench.done)
+    pool.interrupt(item, "killed")
+    assert [error.message for error in bench.ended] == ["killed"]
 
 
 def test_errands_of_the_server(bench):

@@ -41,8 +41,8 @@ class Driver:
         self.feed(self.frame(token, query))
 
     def feed(self, data):
-        query = self.session.receive_start(data)
-        self.perform([query] if query is not None else self.session.receive(data))
+        start = self.session.receive_start(data)
+        self.perform([self.session.adopt(*start)] if start is not None else self.session.receive(data))
         self.go_on()
 
     def go_on(self):
@@ -282,11 +282,11 @@ def test_one_at_a_time_for_old_drivers(driver):
 
 def test_nothing_new_is_run_while_the_peer_does_not_read(driver):
     d = driver()
-    d.session.is_blocked = True
+    d.session.set_blocked(True)
     d.say(1, [1, "a"])
     d.say(2, [5])
     assert d.runs == []
-    d.session.is_blocked = False
+    d.session.set_blocked(False)
     d.go_on()
     assert [query.token for query in d.runs] == [1]
     assert [token for token, _ in d.heard()] == [2]
