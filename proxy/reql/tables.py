@@ -32,21 +32,37 @@ class StoredTable:
     def get(self, env: Any, key: Any) -> bytes | None:
         """The row's JSON text; raises RethinkDB's errors for data that cannot be keys."""
         encoded = primary_key_bytes(key)
+        if env.permissions is not None:
+            env.permissions.require("read", self.table.database, self.uuid)
         env.prepare_read()
         row: bytes | None = env.data.get(self.table.table_id, encoded)
         return row
 
     def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]:
         encoded = [primary_key_bytes(key) for key in keys]
-        env.prepare_read()
+        self.prepare_read(env)
         rows: list[bytes | None] = env.data.get_many(self.table.table_id, encoded)
         return rows
 
     def count(self, env: Any) -> int:
         """The exact number of rows, without reading them."""
-        env.prepare_read()
+        self.prepare_read(env)
         rows: int = env.data.count(self.table.table_id)
         return rows
+
+    def doc_counts(self, env: Any) -> list[int]:
+        """The number of rows in each shard as RethinkDB estimates it: one too many for each of its 8 hash shards
+        that has any. Shards are configuration only, so they share the rows evenly."""
+        count = self.count(env)
+        shards = self.table.options.get("shards", 1)
+        whole, rest = divmod(count + min(count, 8), shards)
+        return [whole + (at < rest) for at in range(shards)]
+
+    def prepare_read(self, env: Any) -> None:
+        """To be called before each look at rows: the user must be allowed to, still."""
+        if env.permissions is not None:
+            env.permissions.require("read", self.table.database, self.uuid)
+        env.prepare_read()
 
     def index(self, env: Any, name: str) -> Index:
         """The secondary index of that name, when it can be read."""
@@ -108,7 +124,7 @@ class TableScan(Stream):
     def source_texts(self, env: Any) -> list[bytes] | None:
         if self._done:
             return None
-        env.prepare_read()
+        self.source.prepare_read(env)
         limit = self._limit
         keys, rows = env.data.scan_chunk(self.source.table.table_id, self._low, self._high, limit, self._reverse)
         if len(keys) < limit:
@@ -146,7 +162,7 @@ class IndexScan(Stream):
         """The next index keys and primary keys; None at the end."""
         if self._done:
             return None
-        env.prepare_read()
+        self.source.prepare_read(env)
         limit = self._limit
         index_keys, keys = env.data.scan_index_chunk(self.index.index_id, self._low, self._high, limit, self._reverse)
         if len(index_keys) < limit:
@@ -191,7 +207,7 @@ class KeyedRows(Stream):
         at = self._at
         if at >= len(self._encoded):
             return None
-        env.prepare_read()
+        self.source.prepare_read(env)
         self._at = at + MAX_CHUNK
         rows = env.data.get_many(self.source.table.table_id, self._encoded[at : at + MAX_CHUNK])
         return [row for row in rows if row is not None]

@@ -114,7 +114,7 @@ class SingleSelection(Value):
     """One row (or the lack of one) of a table by primary key. The row stays JSON text until somebody looks inside.
 
     `origin` tells `changes` how the row was found: ("get",) or a description of the slice or stream it came from.
-    find: gives the row when it is first asked for (min and max of an index), instead of `key` and `text`.
+    find: gives the row when it is first asked for (min and max of an index), instead of `text` and perhaps `key`.
     """
 
     __slots__ = ("_datum", "_find", "_key", "_loaded", "_text", "origin", "table")
@@ -139,7 +139,7 @@ class SingleSelection(Value):
     @property
     def key(self) -> Any:
         """The row's primary key."""
-        if self._find is not None:
+        if self._find is not None and self._key is None:
             self.datum()
         return self._key
 

@@ -144,11 +144,20 @@ class RowWriter:
         self._bytes = 0
         self._fibers: Any = None
 
-    def write(self, key: bytes, decide: Decide, offered: Any = None) -> None:
-        """Decides on one row. Errors of the decision are counted, not raised. `offered`: what to show when it fails."""
+    def require_permission(self) -> None:
+        """Raises unless the query's user may write to the table."""
+        if self._env.permissions is not None:
+            self._env.permissions.require("write", self._source.table.database, self._source.uuid)
+
+    def write(self, key: bytes, decide: Decide, offered: Any = None, key_is_made: bool = False) -> None:
+        """Decides on one row. Errors of the decision are counted, not raised. `offered`: what to show when it fails.
+
+        key_is_made: the insert made the key up, which is of no matter here.
+        """
         stats = self._stats
         stats.was_used = True
         if self._fibers is None:
+            self.require_permission()
             self._fibers, self._env.fibers = self._env.fibers, UNBROKEN
         old_text = self._pending[key] if key in self._pending else self._env.data.get_head(self._table_id, key)
         old = None if old_text is None else d.loads(old_text)

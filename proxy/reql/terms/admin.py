@@ -9,12 +9,12 @@ from model.catalog import Table as CatalogTable
 from model.effect import Kind
 from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
-from proxy.reql.registry import NEVER, fail, term
-from proxy.reql.terms.select import SYSTEM_DB, check_name, find_db
+from proxy.reql.layouts import LAYOUT_OPTARGS, check_name, layout_of
+from proxy.reql.permissions import SYSTEM_DB, require_config, require_config_of_all
+from proxy.reql.registry import NEVER, term
+from proxy.reql.terms.select import find_db
 from proxy.reql.terms.writes import durability_of
-from proxy.reql.values import Db, as_datum, as_db, as_integer, as_string, string_at
-
-MAX_SHARDS = 64
+from proxy.reql.values import Db, as_db, as_string, string_at
 
 
 def default_db(env: Any, optargs: dict[str, Any]) -> Db:
@@ -33,10 +33,13 @@ def db_and_name(env: Any, arguments: tuple[Any, ...], optargs: dict[str, Any]) -
 @term(Term.DB_CREATE, "db_create", "1", takes=(as_string,), determinism=NEVER)
 def db_create(env: Any, name: str) -> dict[str, Any]:
     check_name(name, "Database", 0)
+    if name == SYSTEM_DB:
+        raise ReqlOpFailedError(f"Database `{name}` already exists.")
+    require_config(env)
     uuid = env.world.new_uuid()
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], None]:
-        if name in catalog.databases or name == SYSTEM_DB:
+        if name in catalog.databases:
             raise ReqlOpFailedError(f"Database `{name}` already exists.")
         return [(int(Kind.CREATE_DATABASE), uuid, name)], None
 
@@ -55,6 +58,7 @@ def db_drop(env: Any, name: str) -> dict[str, Any]:
         database = catalog.databases.get(name)
         if database is None:
             raise ReqlOpFailedError(f"Database `{name}` does not exist.")
+        require_config_of_all(env, database.uuid, [table.uuid for table in database.tables.values()])
         effects: list[Any] = [(int(Kind.DROP_TABLE), table.table_id) for table in database.tables.values()]
         effects.append((int(Kind.DROP_DATABASE), database.uuid))
         return effects, (database.uuid, len(database.tables))
@@ -74,10 +78,7 @@ def db_list(env: Any) -> list[str]:
 
 TABLE_CREATE_OPTARGS: dict[str, Any] = {
     "primary_key": as_string,
-    "shards": as_integer,
-    "replicas": as_datum,
-    "nonvoting_replica_tags": as_datum,
-    "primary_replica_tag": as_string,
+    **LAYOUT_OPTARGS,
     "durability": as_string,
     "db": None,
 }
@@ -86,16 +87,14 @@ TABLE_CREATE_OPTARGS: dict[str, Any] = {
 @term(Term.TABLE_CREATE, "table_create", "1..2", optargs=TABLE_CREATE_OPTARGS, determinism=NEVER)
 def table_create(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
     """Makes a table, ready for use when this returns."""
-    shards = optargs.get("shards", 1)
-    if shards <= 0:
-        fail("Every table must have at least one shard.", "shards")
-    replicas = env.world.system.check_replicas(env, optargs)
-    durability = durability_of(optargs) or "hard"
+    layout = layout_of(env, optargs)
+    durability = durability_of(optargs) or env.world.durability
     database, name = db_and_name(env, arguments, optargs)
     if database.name == SYSTEM_DB:
         raise ReqlOpFailedError(f"Database `{SYSTEM_DB}` is special; you can't create new tables in it.")
+    require_config(env, database.uuid)
     uuid = env.world.new_uuid()
-    options = {"durability": durability, "write_acks": "majority", "shards": shards, "replicas": replicas}
+    options = {"durability": durability, "write_acks": "majority", "shards": layout.shards}
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], int]:
         found = catalog.databases_by_uuid.get(database.uuid)
@@ -103,8 +102,7 @@ def table_create(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
             raise ReqlOpFailedError(f"Database `{database.name}` does not exist.")
         if name in found.tables:
             raise ReqlOpFailedError(f"Table `{database.name}.{name}` already exists.")
-        if shards > MAX_SHARDS:
-            raise ReqlOpFailedError(f"Maximum number of shards is {MAX_SHARDS}.")
+        layout.check(env.world.system.servers(catalog))
         table_id = unused()
         primary_key = optargs.get("primary_key", "id")
         return [(int(Kind.CREATE_TABLE), table_id, uuid, database.uuid, name, primary_key, options)], table_id
@@ -126,6 +124,7 @@ def table_drop(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
         table: CatalogTable | None = None if found is None else found.tables.get(name)
         if table is None:
             raise ReqlOpFailedError(f"Table `{database.name}.{name}` does not exist.")
+        require_config(env, database.uuid, table.uuid)
         return [(int(Kind.DROP_TABLE), table.table_id)], env.world.system.table_config_row(env, table)
 
     row = env.data.change_catalog(change)

@@ -41,7 +41,7 @@ class IndexedValues(Stream):
     def source_chunk(self, env: Any) -> Rows | None:
         if self._low >= self._high:
             return None
-        env.prepare_read()
+        self._source.prepare_read(env)
         limit = self._limit
         entries, keys = env.data.scan_index_chunk(self._index.index_id, self._low, self._high, limit, self._reverse)
         found: dict[bytes, int] = {}

@@ -12,6 +12,7 @@ from model.effect import Kind
 from model.errors import ReqlOpFailedError, UnfitArchive
 from proxy.reql.closing import closed_function
 from proxy.reql.ids import Term
+from proxy.reql.permissions import require_config
 from proxy.reql.registry import ALWAYS, NEVER, fail, term
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import Func, SingleSelection, Table, as_bool, as_func, as_string, as_table
@@ -21,14 +22,21 @@ POLL_S = 0.05
 MAX_POLL_S = 1.0
 
 
-def stored(table: Table) -> StoredTable:
-    """The table's source, if it is one that can have indexes; system tables cannot."""
+def configurable(env: Any, table: Table, refusal: str) -> int:
+    """The number of a stored table that the user may configure; `refusal` is what to say of system tables."""
     source = table.source
     if not isinstance(source, StoredTable):
-        raise ReqlOpFailedError(
-            f"Database `{table.db.name}` is special; you can't create secondary indexes on the tables in it."
-        )
-    return source
+        raise ReqlOpFailedError(refusal)
+    require_config(env, table.db.uuid, source.uuid)
+    return source.table.table_id
+
+
+def _special(table: Table, what: str) -> str:
+    return f"Database `{table.db.name}` is special; you can't {what} on the tables in it."
+
+
+def _absent(table: Table, name: str) -> str:
+    return f"Index `{name}` does not exist on table `{display_name(table)}`."
 
 
 def display_name(table: Table) -> str:
@@ -36,7 +44,7 @@ def display_name(table: Table) -> str:
 
 
 def _check_deterministic(function: Func, what: str) -> None:
-    if function.determinism != ALWAYS and function.determinism & ~2:
+    if function.determinism != ALWAYS:
         fail(f"Could not prove function deterministic.  {what} must be deterministic.")
 
 
@@ -74,7 +82,7 @@ def index_create(env: Any, table: Table, name: str, source: Any = None, **optarg
         fail(f"Index name conflict: `{name}` is the name of the primary key.")
     definition = _definition(env, table, name, source)
     definition.update({key: value for key, value in optargs.items() if key in ("multi", "geo")})
-    table_id = stored(table).table.table_id
+    table_id = configurable(env, table, _special(table, "create secondary indexes"))
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], None]:
         found = _still_there(catalog, table, table_id)
@@ -95,12 +103,12 @@ def _still_there(catalog: Catalog, table: Table, table_id: int) -> Any:
 
 @term(Term.INDEX_DROP, "sindex_drop", "2", takes=(as_table, as_string), determinism=NEVER)
 def index_drop(env: Any, table: Table, name: str) -> dict[str, int]:
-    table_id = stored(table).table.table_id
+    table_id = configurable(env, table, _absent(table, name))
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], None]:
         index = _still_there(catalog, table, table_id).indexes.get(name)
         if index is None:
-            raise ReqlOpFailedError(f"Index `{name}` does not exist on table `{display_name(table)}`.")
+            raise ReqlOpFailedError(_absent(table, name))
         return [(int(Kind.DROP_INDEX), table_id, index.index_id)], None
 
     env.data.change_catalog(change)
@@ -119,10 +127,12 @@ def index_rename(env: Any, table: Table, old: str, new: str, overwrite: bool = F
     for name in (old, new):
         if name == table.source.primary_key:
             fail(f"Index name conflict: `{name}` is the name of the primary key.")
-    table_id = stored(table).table.table_id
+    table_id = configurable(env, table, _absent(table, old))
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], int]:
         indexes = _still_there(catalog, table, table_id).indexes
+        if old not in indexes and overwrite:
+            raise ReqlOpFailedError(_absent(table, old))
         if old not in indexes or (new in indexes and new != old and not overwrite):
             raise ReqlOpFailedError(
                 f"Index `{old}` does not exist or index `{new}` already exists on table `{display_name(table)}`."
@@ -193,8 +203,10 @@ def index_wait(env: Any, table: Table, *names: str) -> list[Any]:
 @term(Term.SET_WRITE_HOOK, "set_write_hook", "2", takes=(as_table, None), determinism=NEVER)
 def set_write_hook(env: Any, table: Table, source: Any) -> dict[str, int]:
     """Sets or (with null) deletes the function that every write to the table passes through."""
+    if isinstance(table.source, StoredTable):
+        require_config(env, table.db.uuid, table.source.uuid)
     hook = _hook_definition(env, source)
-    table_id = stored(table).table.table_id
+    table_id = configurable(env, table, _special(table, "set a write hook"))
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], str]:
         found = _still_there(catalog, table, table_id)
@@ -233,7 +245,14 @@ def _hook_definition(env: Any, source: Any) -> dict[str, Any] | None:
 @term(Term.GET_WRITE_HOOK, "get_write_hook", "1", takes=(as_table,), determinism=NEVER)
 def get_write_hook(env: Any, table: Table) -> Any:
     source = table.source
-    hook = source.table.write_hook if isinstance(source, StoredTable) else None
+    if not isinstance(source, StoredTable):
+        return None
+    require_config(env, table.db.uuid, source.uuid)
+    return write_hook_row(source.table.write_hook)
+
+
+def write_hook_row(hook: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A table's write hook as get_write_hook and `table_config` print it."""
     if hook is None:
         return None
     blob = function_blob.from_func_term(hook["function"])

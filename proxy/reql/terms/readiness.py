@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
+from proxy.reql.permissions import SYSTEM_DB
 from proxy.reql.registry import NEVER, fail, term
-from proxy.reql.terms.select import SYSTEM_DB
 from proxy.reql.values import Db, as_integer, as_string, as_table
 
 READINESS: Final = ("ready_for_outdated_reads", "ready_for_reads", "ready_for_writes", "all_replicas_ready")

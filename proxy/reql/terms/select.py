@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import Path, ReqlOpFailedError, ReqlQueryLogicError
+from model.errors import Path, ReqlOpFailedError, ReqlPermissionError, ReqlQueryLogicError
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.layouts import check_name
 from proxy.reql.nodes import Node
+from proxy.reql.permissions import SYSTEM_DB, SYSTEM_DB_UUID
 from proxy.reql.registry import NEVER, TermSpec, fail, fail_absent, special, term
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import (
@@ -27,17 +28,6 @@ from proxy.reql.values import (
     describe_short,
     string_at,
 )
-
-NAME: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
-SYSTEM_DB: Final = "rethinkdb"
-SYSTEM_DB_UUID: Final = "b99b9572-8e53-5fef-9a2b-5e6aba3edf1c"
-
-
-def check_name(name: str, what: str, at: int | None = None) -> str:
-    """The name, if it may name a database, table or server tag."""
-    if not NAME.match(name):
-        fail(f"{what} name `{name}` invalid (Use A-Z, a-z, 0-9, _ and - only).", at)
-    return name
 
 
 @term(Term.DB, "db", "1", takes=(as_string,), determinism=NEVER)
@@ -142,7 +132,22 @@ def find_table(env: Any, database: Db, name: str, identifier_format: str = "name
 
 @term(Term.GET, "get", "2", takes=(as_table, as_datum))
 def get(env: Any, table: Table, key: Any) -> SingleSelection:
+    if env.permissions is not None:
+        return _get_if_allowed(env, table, key)
     return SingleSelection(table, key, table.source.get(env, key), ("get",))
+
+
+def _get_if_allowed(env: Any, table: Table, key: Any) -> SingleSelection:
+    """The row; who may not read it hears of that only when it is read, since a write has a refusal of its own."""
+    try:
+        return SingleSelection(table, key, table.source.get(env, key), ("get",))
+    except ReqlPermissionError as error:
+        refusal = error
+
+    def refuse() -> bytes:
+        raise refusal
+
+    return SingleSelection(table, key, None, ("get",), refuse)
 
 
 @term(Term.GET_ALL, "get_all", "1..*", takes=(as_table, as_datum), optargs={"index": as_string})

@@ -216,7 +216,7 @@ def info(env: Any, value: Any) -> dict[str, Any]:
             "db": info(env, value.db),
             "id": value.source.uuid,
             "indexes": _index_names(value),
-            "doc_count_estimates": [_estimated_count(env, value)],
+            "doc_count_estimates": value.source.doc_counts(env),
         }
     elif isinstance(value, TableSlice):
         out |= {"table": info(env, value.table), **_slice_info(value)}
@@ -234,12 +234,6 @@ def info(env: Any, value: Any) -> dict[str, Any]:
 def _index_names(table: Table) -> list[str]:
     stored = getattr(table.source, "table", None)
     return [] if stored is None else sorted(stored.indexes)
-
-
-def _estimated_count(env: Any, table: Table) -> int:
-    """The number of rows as RethinkDB estimates it: one too many for each of its 8 hash shards that has any."""
-    count = table.source.count(env)
-    return count if getattr(table.source, "table", None) is None else count + min(count, 8)
 
 
 def _source_code(function: Func) -> str:

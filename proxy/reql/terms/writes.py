@@ -10,6 +10,7 @@ from model.keys import primary_key_bytes
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, located
+from proxy.reql.permissions import require_config, require_table
 from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, fail, special, term
 from proxy.reql.streams import as_selection, as_stream, grouped_value, over_groups
 from proxy.reql.values import (
@@ -65,6 +66,7 @@ def return_changes_of(optargs: dict[str, Any]) -> int:
 )
 def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
     """Inserts a document, an array or any sequence of documents; makes missing primary keys."""
+    _check_hook_use(env, table, optargs)
     stats = Stats(return_changes_of(optargs), env.array_limit)
     conflict = _conflict_rule(env, optargs.get("conflict"))
     durability = durability_of(optargs)
@@ -78,6 +80,12 @@ def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
                 insertion.add(row)
             insertion.flush()
     return insertion.finish()
+
+
+def _check_hook_use(env: Any, table: Table, optargs: dict[str, Any]) -> None:
+    """Only who may configure a table may pass by its write hook."""
+    if optargs.get("ignore_write_hook", False):
+        require_config(env, table.db.uuid, table.source.uuid)
 
 
 def _conflict_rule(env: Any, conflict: Any) -> Any:
@@ -114,7 +122,8 @@ class _Insertion:
 
     def add(self, row: Any) -> None:
         primary_key = self._primary_key
-        if row.__class__ is dict and "$reql_type$" not in row and primary_key not in row:
+        key_is_made = row.__class__ is dict and "$reql_type$" not in row and primary_key not in row
+        if key_is_made:
             row = {**row, primary_key: self._make_key()}
         try:
             d.expect(row, "OBJECT")
@@ -129,7 +138,7 @@ class _Insertion:
             if self._stats.return_changes:
                 self._stats.add_change({"old_val": None, "new_val": None, "error": error.message})
             return
-        self._writer.write(key, lambda old: self._resolve(old, row), row)
+        self._writer.write(key, lambda old: self._resolve(old, row), row, key_is_made)
         if self._writer.is_full:
             self._writer.flush()
 
@@ -254,7 +263,9 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
     durability = durability_of(optargs)
     use_hook = not optargs.get("ignore_write_hook", False)
     if target.__class__ is SingleSelection:
+        _check_hook_use(env, target.table, optargs)
         writer = writer_for(env, target.table, durability, stats, use_hook)
+        writer.require_permission()
         _change_rows(writer, [(primary_key_bytes(target.key), target.datum())], rule, determinism, stats)
         return stats.result()
     try:
@@ -262,6 +273,7 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
     except ReqlError as error:
         error.at = 0
         raise
+    _check_hook_use(env, selection.table, optargs)
     writer = writer_for(env, selection.table, durability, stats, use_hook)
     primary_key = selection.table.source.primary_key
     for rows in selection.stream.chunks(env):
@@ -365,7 +377,9 @@ def merge_stats(left: dict[str, Any], right: Any, limit: int, warnings: list[str
 @term(Term.SYNC, "sync", "1", takes=(as_table,), determinism=NEVER)
 def sync(env: Any, table: Table) -> dict[str, int]:
     """Returns when all acknowledged writes to the table are on disk."""
+    require_table(env, "write", table)
     stored = getattr(table.source, "table", None)
-    if stored is not None:
-        env.data.sync(stored.table_id)
+    if stored is None:
+        raise ReqlOpFailedError("Artificial tables don't support `sync()`.")
+    env.data.sync(stored.table_id)
     return {"synced": 1}

@@ -1,0 +1,147 @@
+"""Tables about servers: server_config, server_status, cluster_config (clustering/administration/servers)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from model import datum as d
+from model.catalog import Catalog
+from model.effect import Kind
+from model.errors import ReqlOpFailedError
+from model.pseudo_time import make_time
+from server.system import fields
+from server.system.registry import Registry
+from server.system.site import SERVERS, Row, ServerConfig, server_config, server_configs
+from server.system.table import Change, SystemTable
+
+CLUSTER: Final = "cluster"  # the catalog's collection: "heartbeat" -> {"heartbeat_timeout_secs"}
+HEARTBEAT_S: Final = 10
+MIN_HEARTBEAT_S: Final = 2
+MAX_CACHE_MB: Final = (1 << 63) / (1 << 20)
+WRONG_FORMAT: Final = "The row you're trying to put into `rethinkdb.server_config` has the wrong format. "
+
+
+def server_config_row(server: ServerConfig) -> Row:
+    return {
+        "cache_size_mb": server.cache_size_mb,
+        "id": server.server_id,
+        "name": server.name,
+        "tags": sorted(server.tags),
+    }
+
+
+def server_config_table(registry: Registry) -> SystemTable:
+    def rows(env: Any, form: str) -> Iterator[Row]:
+        return map(server_config_row, server_configs(registry.site, env.data.catalog))
+
+    def write(change: Change) -> Row | None:
+        if change.old is None and change.new is None:
+            return None
+        if change.old is None:
+            raise ReqlOpFailedError("It's illegal to insert new rows into the `rethinkdb.server_config` system table.")
+        if change.new is None:
+            raise ReqlOpFailedError("It's illegal to delete rows from the `rethinkdb.server_config` system table.")
+        with fields.within(WRONG_FORMAT):
+            wanted = _read_server(change.new)
+        _check_collision(registry, change.catalog, change.old, wanted)
+        if server_config_row(wanted) != change.old:
+            document = {"name": wanted.name, "tags": list(wanted.tags), "cache_size_mb": wanted.cache_size_mb}
+            change.effects.append((int(Kind.PUT_SYSTEM), SERVERS, wanted.server_id, document))
+        return change.new
+
+    return SystemTable("server_config", rows, write=write, is_listed=True, changes_catalog=True)
+
+
+def _read_server(new: Row) -> ServerConfig:
+    row = fields.Fields(new)
+    given = row.take("name")
+    with fields.within("In `name`: "):
+        name = fields.name(given, "server name")
+    given = row.take("id")
+    with fields.within("In `id`: "):
+        server_id = fields.uuid(given, "server ID")
+    given = row.take("tags")
+    with fields.within("In `tags`: "):
+        tags = set(fields.array_of(given, lambda tag: fields.name(tag, "server tag")))
+    cache_mb = _read_cache_size(row.take("cache_size_mb"))
+    row.end()
+    return ServerConfig(server_id, name, tuple(sorted(tags)), cache_mb)
+
+
+def _read_cache_size(given: Any) -> Any:
+    if given == "auto":
+        return given
+    if not d.is_number(given):
+        raise ReqlOpFailedError(f"In `cache_size_mb`: Expected a number or 'auto', got {d.print_datum(given)}")
+    if given > MAX_CACHE_MB:
+        raise ReqlOpFailedError("In `cache_size_mb`: Value is too big.")
+    if given < 0:
+        raise ReqlOpFailedError("In `cache_size_mb`: Cache size cannot be negative.")
+    return given
+
+
+def _check_collision(registry: Registry, catalog: Catalog, old: Row, wanted: ServerConfig) -> None:
+    for server in server_configs(registry.site, catalog):
+        if server.server_id != wanted.server_id and server.name == wanted.name:
+            raise ReqlOpFailedError(
+                f"Cannot rename server `{old['name']}` to `{wanted.name}` because server `{wanted.name}` already "
+                "exists."
+            )
+
+
+def server_status_table(registry: Registry) -> SystemTable:
+    def rows(env: Any, form: str) -> list[Row]:
+        return [_server_status_row(registry, env.data.catalog)]
+
+    return SystemTable("server_status", rows, is_listed=True)
+
+
+def _server_status_row(registry: Registry, catalog: Catalog) -> Row:
+    site = registry.site
+    network = {
+        "canonical_addresses": [{"host": site.hostname, "port": site.cluster_port}],
+        "cluster_port": site.cluster_port,
+        "connected_to": {},
+        "hostname": site.hostname,
+        "http_admin_port": site.http_port or "<no http admin>",
+        "reql_port": site.driver_port,
+        "time_connected": make_time(site.started),
+    }
+    process = {
+        "argv": list(site.argv),
+        "cache_size_mb": site.cache_mb,
+        "pid": site.pid,
+        "time_started": make_time(site.started),
+        "version": site.version,
+    }
+    name = server_config(site, catalog).name
+    return {"id": site.server_id, "name": name, "network": network, "process": process}
+
+
+def cluster_config_table() -> SystemTable:
+    def rows(env: Any, form: str) -> list[Row]:
+        changed = env.data.catalog.documents(CLUSTER).get("heartbeat", {})
+        seconds = changed.get("heartbeat_timeout_secs", HEARTBEAT_S)
+        return [{"heartbeat_timeout_secs": seconds, "id": "heartbeat"}]
+
+    return SystemTable("cluster_config", rows, write=_write_cluster_config, is_listed=True, changes_catalog=True)
+
+
+def _write_cluster_config(change: Change) -> Row | None:
+    if change.new is None:
+        raise ReqlOpFailedError("It's illegal to delete rows from the `rethinkdb.cluster_config` table.")
+    if change.old is None:
+        raise ReqlOpFailedError("It's illegal to insert new rows into the `rethinkdb.cluster_config` table.")
+    row = fields.Fields(change.new)
+    row.take("id")
+    seconds = row.take("heartbeat_timeout_secs")
+    if not d.is_number(seconds):
+        raise ReqlOpFailedError(f"Expected a number; got {d.print_datum(seconds)}")
+    if seconds < MIN_HEARTBEAT_S:
+        raise ReqlOpFailedError("The heartbeat timeout must be at least two seconds")
+    row.end()
+    if seconds != change.old["heartbeat_timeout_secs"]:
+        document = {"heartbeat_timeout_secs": seconds}
+        change.effects.append((int(Kind.PUT_SYSTEM), CLUSTER, "heartbeat", document))
+    return change.new
