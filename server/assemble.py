@@ -45,6 +45,7 @@ from server.folder import DataFolder
 from server.replica import Replica
 from server.retention import KeptLog
 from server.system import Site, SystemTables
+from server.system.accounts import USERS
 from server.tls import certificate
 from server.views import Views, views_table
 from server.world import ServerWorld
@@ -243,6 +244,8 @@ class Assembly:
             self._building.wake()
         elif effect[0] == Kind.DROP_TABLE:
             self._feeds.on_table_gone(effect[1])
+        elif effect[0] in (Kind.PUT_SYSTEM, Kind.DELETE_SYSTEM) and effect[1] == USERS:
+            self._feeds.recheck()
         self._feeds.poll()
 
     def _every_second(self) -> None:

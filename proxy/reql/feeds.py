@@ -79,6 +79,7 @@ class Feed:
         self.queue: list[SharedChange] = []
         self.skipped = 0
         self.failure: ReqlError | None = None
+        self.guard: Callable[[], None] | None = None  # raises when the reader may not read any more
         self.wake: Callable[[], None] | None = None
         self.closed = False
 
@@ -108,6 +109,16 @@ class Feed:
         if self.failure is None:
             self.failure = error
             self._hub.tell(self)
+
+    def recheck(self) -> None:
+        """What users may do has changed: gives up what waits for a reader who may not see it any more."""
+        if self.guard is not None:
+            try:
+                self.guard()
+            except ReqlError as error:
+                self.queue.clear()
+                self.skipped = 0
+                self.fail(error)
 
     def close(self) -> None:
         if not self.closed:
@@ -182,6 +193,12 @@ class FeedHub:
         for feeds in list(self._feeds.values()):
             for feed in list(feeds):
                 feed.fail(ReqlOpFailedError(UNAVAILABLE))
+
+    def recheck(self) -> None:
+        """What users may do has changed."""
+        for feeds in list(self._feeds.values()):
+            for feed in list(feeds):
+                feed.recheck()
 
     def poll(self) -> None:
         """Wakes the feeds that look for themselves."""

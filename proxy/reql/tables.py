@@ -6,7 +6,7 @@ pins no data (as in RethinkDB, a long read is not one point in time).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from model import datum as d
@@ -14,7 +14,7 @@ from model.catalog import Index
 from model.catalog import Table as CatalogTable
 from model.errors import ReqlOpFailedError, ReqlQueryLogicError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
-from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, Rows, Stream
+from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, IteratorStream, Rows, Stream, chunked
 from proxy.reql.values import Table, TableSlice
 
 
@@ -246,3 +246,14 @@ class KeyedIndexRows(Stream):
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
         return None if texts is None else list(map(d.loads, texts))
+
+
+class ComputedRows(IteratorStream):
+    """Rows of a system table as they were at one moment; `again` computes them anew, for changefeeds."""
+
+    __slots__ = ("again", "source")
+
+    def __init__(self, source: Any, again: Callable[[Any], Rows], rows: Rows) -> None:
+        super().__init__(chunked(rows))
+        self.source = source
+        self.again = again

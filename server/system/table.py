@@ -8,7 +8,7 @@ port as stored tables, so that every term of ReQL works on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -19,7 +19,7 @@ from model.catalog import Catalog
 from model.effect import Effect
 from model.errors import ReqlOpFailedError
 from proxy.reql.permissions import ADMIN, SYSTEM_DB, SYSTEM_DB_UUID
-from proxy.reql.streams import MAX_CHUNK, IteratorStream, Rows
+from proxy.reql.tables import ComputedRows
 from proxy.reql.writing import Stats
 from server.system.site import Row
 
@@ -146,7 +146,7 @@ class SystemSource:
         """The number of rows, as RethinkDB's `info` tells everybody."""
         return [len(self._all(env))]
 
-    def stream(self, env: Any, table: Any, part: Any) -> SystemRows:
+    def stream(self, env: Any, table: Any, part: Any) -> ComputedRows:
         """The rows between the bounds of a TableSlice, in its order."""
         self._check_index(part.index)
 
@@ -154,18 +154,18 @@ class SystemSource:
             rows = [row for row in self.rows(env) if _within(row[self.primary_key], part)]
             return rows[::-1] if part.sorting < 0 else rows
 
-        stream = SystemRows(self, read, read(env))
+        stream = ComputedRows(self, read, read(env))
         stream.ordered = part.sorting != 0
         return stream
 
-    def get_all(self, env: Any, table: Any, keys: list[Any], index_name: str | None) -> SystemRows:
+    def get_all(self, env: Any, table: Any, keys: list[Any], index_name: str | None) -> ComputedRows:
         self._check_index(index_name)
 
         def read(env: Any) -> list[Row]:
             rows = self.rows(env)
             return [row for key in keys for row in rows if order.equal(row[self.primary_key], key)]
 
-        return SystemRows(self, read, read(env))
+        return ComputedRows(self, read, read(env))
 
     def _check_index(self, name: str | None) -> None:
         if name is not None and name != self.primary_key:
@@ -180,22 +180,6 @@ class SystemSource:
         return SystemWriter(env, stats, self, self._form)
 
 
-class SystemRows(IteratorStream):
-    """Rows of a system table as they were at one moment; `again` reads them anew, for changefeeds."""
-
-    __slots__ = ("again", "source")
-
-    def __init__(self, source: SystemSource, again: Callable[[Any], list[Row]], rows: list[Row]) -> None:
-        super().__init__(_in_chunks(rows))
-        self.source = source
-        self.again = again
-
-
 def _within(key: Any, part: Any) -> bool:
     low, high = order.compare(key, part.low), order.compare(key, part.high)
     return (low > 0 or (low == 0 and not part.low_open)) and (high < 0 or (high == 0 and not part.high_open))
-
-
-def _in_chunks(rows: list[Row]) -> Iterator[Rows]:
-    for at in range(0, len(rows), MAX_CHUNK):
-        yield rows[at : at + MAX_CHUNK]

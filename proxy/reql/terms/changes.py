@@ -7,24 +7,26 @@ from typing import Any
 
 from model import datum as d
 from model import order
-from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
+from model.errors import Path, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.answers import ATOM_FEED, SEQUENCE_FEED
 from proxy.reql.feed_resume import check_retained, parse_position
 from proxy.reql.feed_streams import FeedOptions, FeedStream, LimitFeed, PointFeed, PolledFeed, RangeFeed
+from proxy.reql.feeds import Feed
 from proxy.reql.geo_reads import IntersectingRows
 from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_keys
 from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term
-from proxy.reql.streams import Stream, as_stream, is_sequence, slice_stream
-from proxy.reql.tables import IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan
+from proxy.reql.streams import Stream, as_stream, slice_stream
+from proxy.reql.tables import ComputedRows, IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan
 from proxy.reql.terms.slices import Slice
 from proxy.reql.terms.union import Union
-from proxy.reql.values import Selection, SingleSelection, Table, TableSlice, as_bool, as_datum, as_integer, as_string
+from proxy.reql.values import SingleSelection, TableSlice, as_bool, as_datum, as_integer, as_string
 
 DEFAULT_QUEUE_SIZE = 100_000
 READS = (TableScan, IndexScan, KeyedRows, KeyedIndexRows, IntersectingRows)
 EAGER = "Cannot call `changes` on an eager stream."
+NO_SYSTEM_LIMITS = "System tables don't support changefeeds on `.limit()`."
 
 CHANGES_OPTARGS: dict[str, Any] = {
     "squash": as_datum,
@@ -44,10 +46,6 @@ def changes(env: Any, value: Any, *, path: Path, **optargs: Any) -> Any:
     options = _options(env, optargs)
     if isinstance(value, SingleSelection):
         return _blamed(_changes_of_row(env, value, options), path)
-    table = value if isinstance(value, Table) else getattr(value, "table", None)
-    if is_sequence(value) and isinstance(table, Table) and not isinstance(table.source, StoredTable):
-        operations = value.stream.operations if isinstance(value, Selection) else []
-        return _blamed(_polled(env, table, options, SEQUENCE_FEED, operations), path)
     stream = as_stream(env, value)
     if isinstance(stream, Union):
         feeds: list[Stream] = [_changes_of_stream(env, part, options, path) for part in stream.streams]
@@ -93,17 +91,19 @@ def _options(env: Any, optargs: dict[str, Any]) -> FeedOptions:
 
 def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) -> FeedStream:
     origin = selection.origin
+    source = selection.table.source
     if origin is not None and origin[0] == "extreme":  # the first row of a slice
+        if not isinstance(source, StoredTable):
+            raise ReqlOpFailedError(NO_SYSTEM_LIMITS)
         return _limit_feed(env, slice_stream(env, origin[1]), [], 1, options)
     if options.include_offsets:
         fail("Cannot include offsets for range subs.")
-    source = selection.table.source
     if not isinstance(source, StoredTable):
-        return _polled(env, selection.table, options, ATOM_FEED, [], selection.key)
+        return _polled(env, source, options, ATOM_FEED, lambda env: _row_of(env, source, selection.key), [])
     source.prepare_read(env)
     key = primary_key_bytes(selection.key)
     check_resumption(env, options)
-    feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    feed = _subscribe(env, source, options)
     return PointFeed(env, feed, options, key, env.data.get(source.table.table_id, key))
 
 
@@ -112,6 +112,9 @@ def _changes_of_stream(env: Any, stream: Stream, options: FeedOptions, path: Pat
         return _changes_of_first(env, stream, stream.right, options, path)
     if stream.grouped:
         fail(EAGER)
+    if isinstance(stream, ComputedRows):
+        _check_operations(stream.operations)
+        return _polled(env, stream.source, options, SEQUENCE_FEED, stream.again, stream.operations)
     if isinstance(stream, READS) and not any(operation.kind == "distinct" for operation in stream.operations):
         return _range_feed(env, stream, options)
     raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
@@ -127,6 +130,8 @@ def _innermost(stream: Stream, path: Path) -> Path:
 
 def _changes_of_first(env: Any, stream: Slice, count: int, options: FeedOptions, path: Path) -> FeedStream:
     source = stream.inner
+    if isinstance(source, ComputedRows):
+        raise ReqlOpFailedError(NO_SYSTEM_LIMITS)
     if not isinstance(source, READS):
         raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
     if not source.ordered:
@@ -162,7 +167,7 @@ def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
     source: StoredTable = stream.source
     source.prepare_read(env)
     check_resumption(env, options)
-    feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    feed = _subscribe(env, source, options)
     # Subscribed and viewed in one breath: the view holds exactly what the queue will not tell.
     at = env.data.view() if options.include_initial else None
     return RangeFeed(env, feed, options, _covers(stream), list(operations), stream if at is not None else None, at)
@@ -228,7 +233,7 @@ def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, option
         return top
 
     source.prepare_read(env)
-    feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    feed = _subscribe(env, source, options)
     return LimitFeed(env, feed, options, read if count else lambda env: [])
 
 
@@ -242,20 +247,32 @@ def _through(env: Any, operations: list[Any], row: Any) -> list[Any]:
     return rows
 
 
+def _subscribe(env: Any, source: StoredTable, options: FeedOptions) -> Feed:
+    """A feed of a stored table's changes, which ends when its user may not read them any more."""
+    feed: Feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+    permissions = env.permissions
+    if permissions is not None:
+        feed.guard = lambda: permissions.require("read", source.table.database, source.uuid)
+    return feed
+
+
+def _row_of(env: Any, source: Any, key: Any) -> list[Any]:
+    text = source.get(env, key)
+    return [] if text is None else [d.loads(text)]
+
+
 def _polled(
-    env: Any, table: Table, options: FeedOptions, note: int, operations: list[Any], key: Any = None
+    env: Any, source: Any, options: FeedOptions, note: int, rows_of: Callable[[Any], list[Any]], operations: list[Any]
 ) -> FeedStream:
-    primary_key = table.source.primary_key
+    """A feed of a system table, whose rows `rows_of` computes anew."""
+    primary_key = source.primary_key
     _refuse_positions(options)
+    if options.include_offsets:
+        fail("Cannot include offsets for range subs.")
 
     def read(env: Any) -> dict[Any, Any]:
-        if note == ATOM_FEED:
-            text = table.source.get(env, key)
-            rows = [] if text is None else [d.loads(text)]
-        else:
-            rows = [row for chunk in slice_stream(env, table).chunks(env) for row in chunk]
         found = {}
-        for row in rows:
+        for row in rows_of(env):
             for shown in _through(env, operations, row):
                 found[order.hashable_key(row[primary_key])] = shown
         return found
