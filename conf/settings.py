@@ -91,7 +91,6 @@ class Log:
 @dataclass(frozen=True, slots=True)
 class Limits:
     query_bytes: int = whole(128 * MIB - 1, 1024, 1 * GIB - 1)
-    nesting_depth: int = whole(200, 20, 1000)
     array_limit: int = whole(100_000, 1, 100_000_000)
     connections: int = whole(10_000, 1, 1_000_000)
     queries_in_flight: int = whole(1024, 1, 1_000_000)
@@ -117,6 +116,15 @@ class Reql:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    max_log_bytes: int = whole(8 * GIB, 1 * MIB, 1 << 46)
+    max_bytes_per_second: int = whole(0, 0, 1 << 40)
+    stall_timeout_ms: int = whole(600_000, 1_000, 86_400_000)
+    alarm_gap_ms: int = whole(60_000, 1_000, 86_400_000)
+    alarm_age_ms: int = whole(172_800_000, 0, 31_536_000_000)
+
+
+@dataclass(frozen=True, slots=True)
 class Logging:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -138,6 +146,7 @@ class Settings:
     limits: Limits = Limits()
     admin: Admin = Admin()
     reql: Reql = Reql()
+    backup: Backup = Backup()
     logging: Logging = Logging()
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall
 
@@ -35,6 +36,7 @@ from model.errors import BadSetting, RewindError
 from proxy.auth import Credential, UserDirectory, make_credential, passwordless_admin
 from proxy.clients import Clients, Limits
 from proxy.fibers import FiberPool
+from proxy.http import HttpListener
 from proxy.listener import DriverListener
 from proxy.reql.evaluator import ReqlEvaluator
 from proxy.reql.feeds import FeedHub
@@ -48,6 +50,7 @@ from server.system import Site, SystemTables
 from server.system.accounts import USERS
 from server.tls import certificate
 from server.views import Views, views_table
+from server.web import Vitals
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
@@ -114,6 +117,7 @@ class Assembly:
         driver = settings.driver
         tls = certificate(driver.tls.certificate_file, driver.tls.key_file, driver.tls.ca_file)
         self._listener = self._listen_on(driver.address, driver.port, tls)
+        self._web = self._make_web(settings) if settings.http.enabled else None
 
     # -- life
 
@@ -138,6 +142,8 @@ class Assembly:
                 "Choose another driver.port or driver.address, or stop what uses this one.",
             ) from error
         self._system.site = replace(self._system.site, driver_port=self._listener.port)
+        if self._web is not None:
+            await self._start_web(self._web)
         self._warn_about_open_doors()
 
     def announcements(self) -> Iterator[str]:
@@ -146,6 +152,8 @@ class Assembly:
         recovered = self.recovered_to - self.recovered_from
         yield f"Recovered to log position {applied} ({recovered} entries applied from the log)"
         yield f"Server ready, {self._system.site.name!r} {self._folder.identity.server_id}"
+        if self._web is not None:
+            yield f"Listening for administrative HTTP connections on port {self._web.port}"
         yield f"Listening for client driver connections on port {self._listener.port}"
 
     def drain(self, timeout_s: float) -> Deferred[None]:
@@ -154,6 +162,8 @@ class Assembly:
 
     async def _drain(self, timeout_s: float) -> None:
         await self._listener.stop()
+        if self._web is not None:
+            await self._web.stop()
         await self._clients.drain(timeout_s)
         self._building.stop()
         self._stop_chores()
@@ -167,6 +177,8 @@ class Assembly:
 
     async def _abandon(self, grace_s: float) -> None:
         await self._listener.stop()
+        if self._web is not None:
+            await self._web.stop()
         await self._clients.drain(grace_s)
 
     def close(self) -> None:
@@ -197,6 +209,24 @@ class Assembly:
 
     def _listen_on(self, address: str, port: int, tls: CertificateOptions | None) -> DriverListener:
         return DriverListener(self._clients, self._reactor, address, port, tls)
+
+    def _make_web(self, settings: Settings) -> HttpListener:
+        http = settings.http
+        site, data_dir = (lambda: self._system.site), str(self._folder.path)
+        vitals = Vitals(site, data_dir, self._node, self._store, self._machine, self._clients)
+        tls = certificate(http.tls.certificate_file, http.tls.key_file, http.tls.ca_file)
+        return HttpListener(self._clients, vitals.pages(), self._reactor, http.address, http.port, tls)
+
+    async def _start_web(self, web: HttpListener) -> None:
+        http = self._settings.http
+        try:
+            await web.start()
+        except CannotListenError as error:
+            raise RewindError(
+                f"Cannot listen for HTTP on {http.address} port {http.port}: {_reason(error.socketError)}.",
+                "Choose another http.port or http.address, set http.enabled to false, or stop what uses this one.",
+            ) from error
+        self._system.site = replace(self._system.site, http_port=web.port)
 
     def _caught_up(self) -> Deferred[None]:
         """Fires once this server leads and has applied its whole log."""
