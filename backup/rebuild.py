@@ -86,7 +86,7 @@ def _load_image(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> N
     loaded = 0
     try:
         for table in sorted(plan.image.tables, key=lambda table: table.table_id):
-            for keys, rows in _verified_rows(vault, table):
+            for keys, rows in verified_rows(vault, table):
                 load.add(table.table_id, keys, rows)
                 loaded += len(rows)
                 progress(table.name, loaded, total)
@@ -96,7 +96,7 @@ def _load_image(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> N
         raise
 
 
-def _verified_rows(vault: Vault, table: TableImage) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def verified_rows(vault: Vault, table: TableImage) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """The blocks of a table in order; at the end the hash over all rows has to be the manifest's."""
     total_hash = count = 0
     with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
