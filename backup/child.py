@@ -35,6 +35,12 @@ ABANDONED: Final = 3  # exit code when standard input ended
 JOBS: Final = {
     "ship": "backup.ship_job",
     "capture": "backup.jobs",
+    "look": "backup.jobs",
+    "expire": "backup.jobs",
+    "verify": "backup.jobs",
+    "drill": "backup.jobs",
+    "synthesise": "backup.jobs",
+    "sync": "backup.jobs",
 }
 
 

@@ -5,8 +5,10 @@ A manifest is the last object of an image to be written: where it is, the image 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -82,6 +84,12 @@ class ImageManifest:
     def is_whole(self) -> bool:
         """Whether everything is in it, so that the log can be replayed on it."""
         return not self.selection
+
+
+def image_name(time_ms: int, log_index: int) -> str:
+    """A new image's name: sorts by time, is never used twice."""
+    stamp = datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{stamp}-{log_index}-{secrets.token_hex(3)}"
 
 
 def encode(manifest: ImageManifest) -> bytes:

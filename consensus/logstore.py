@@ -110,6 +110,10 @@ class LogStore:
             raise Compacted(f"The log begins with entry {self._first_index}, after {index}.")
         return self._terms.term(index)
 
+    def term_runs(self, low: int, high: int) -> list[tuple[int, int]]:
+        """(first entry, raft_term) that cover the entries low to high, as far as they are there."""
+        return self._terms.runs(low, high)
+
     def entries(self, low: int, high: int, max_bytes: int) -> list[Entry]:
         """Entries in [low, high), up to `max_bytes` but at least one; maybe fewer. Raises Compacted, Unavailable."""
         if low < self._first_index:

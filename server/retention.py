@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 
@@ -21,14 +21,19 @@ class Segmented(Protocol):
 
 
 class KeptLog:
-    """Keeps whole segments from the newest back, up to `retain_bytes` of records."""
+    """Keeps whole segments from the newest back, up to `retain_bytes` of records, and what `needs` ask for."""
 
     def __init__(self, store: Segmented, retain_bytes: int) -> None:
         self._store = store
         self._retain_bytes = retain_bytes
+        self.needs: list[Callable[[], int | None]] = []  # each gives the first entry that somebody needs, or None
 
     def first_index(self) -> int | None:
         """The first entry to keep; None if the rest may decide."""
+        wanted = (self._retained(), *(need() for need in self.needs))
+        return min((index for index in wanted if index is not None), default=None)
+
+    def _retained(self) -> int | None:
         if not self._retain_bytes:
             return None
         total = 0

@@ -105,6 +105,11 @@ class TermRuns:
         """The raft_term of entry `index`, which the caller knows to be in the log."""
         return self._terms[bisect_right(self._starts, index) - 1]
 
+    def runs(self, low: int, high: int) -> list[tuple[int, int]]:
+        """(first entry, raft_term) that cover the entries low to high; the first may begin before `low`."""
+        at, end = max(bisect_right(self._starts, low) - 1, 0), bisect_right(self._starts, high)
+        return list(zip(self._starts[at:end], self._terms[at:end], strict=True))
+
 
 class Chart:
     """The state that records come to, taken one after the other in the order of the files.

@@ -64,7 +64,7 @@ def test_flags_are_put_over_the_file(tmp_path):
     ("text", "said"),
     [
         ("driver: {prot: 1}", "driver.prot: no such setting; known here: address, port, tls"),
-        ("drivers: {port: 1}", "drivers: no such setting; known here: admin, cluster, driver"),
+        ("drivers: {port: 1}", "drivers: no such setting; known here: admin, backup, cluster, driver"),
         ("driver: {port: 70000}", "driver.port: found 70000; allowed: a whole number from 0 to 65535"),
         ("driver: {port: '1'}", "driver.port: found the text '1'; allowed: a whole number from 0 to 65535"),
         ("driver: {port: true}", "driver.port: found true; allowed: a whole number"),

@@ -1,0 +1,65 @@
+"""Copies from one vault to another: geographic copies, moves to another store.
+
+One rule: objects are copied as they are stored, sealed and verified; an image's manifest comes last. Both vaults
+therefore have the same keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from backup.shelf import HOLDS, IMAGES, LOG, MARKS, look
+from backup.vault import LABEL, Vault
+from model.errors import UnfitArchive
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was copied just now; what was there already is not counted."""
+
+    images: int
+    objects: int
+    bytes: int
+
+
+def copy_vault(source: Vault, target: Vault, progress: Progress, images: Collection[str] | None = None) -> Copied:
+    """Copies what the target lacks: all images or those named, and the log. Raises UnfitArchive for what is damaged."""
+    label = source.label()
+    if label is None:
+        raise UnfitArchive(f"{source.url} holds no {LABEL}: it is not a vault.")
+    target.claim(label["cluster_id"], label["created_ms"])
+    shelf = look(source)
+    there = {name for folder in (IMAGES, LOG, MARKS, HOLDS) for name, _ in target.names(folder)}
+    objects = size = copied_images = 0
+
+    def copy(name: str, sha256: str | None = None) -> None:
+        nonlocal objects, size
+        stored = source.get_stored(name, sha256)
+        if sha256 is None:
+            source.get(name)  # opens it, so that damage is not copied
+        target.put_stored(name, stored)
+        if target.get_stored(name) != stored:
+            raise UnfitArchive(f"{name} does not read back from {target.url} as it was written.")
+        objects += 1
+        size += len(stored)
+        progress(name, objects, size)
+
+    for image in shelf.images:
+        manifest = f"{IMAGES}/{image.image}/manifest"
+        if manifest in there or (images is not None and image.image not in images):
+            continue
+        for table in image.tables:
+            for block in table.blocks:
+                if block.name not in there:
+                    copy(block.name, block.sha256)
+        copy(manifest)
+        copied_images += 1
+    names = [*(piece.name for piece in shelf.slices), *(name for name, _ in source.names(MARKS))]
+    names += [f"{HOLDS}/{image}" for image in shelf.held]
+    for name in names:
+        if name not in there:
+            copy(name)
+    return Copied(copied_images, objects, size)
