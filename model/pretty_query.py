@@ -68,9 +68,9 @@ def function_text(function: FunctionBlob, names: Names) -> str:
     return f"function({arguments}) {{ return {term_text(function.body, names)}; }}"
 
 
-def term_text(term: Any, names: Names) -> str:
-    """A driver's term as JavaScript, broken into lines of about 80 characters."""
-    return lay_out(_Printer(names).term(term), _WIDTH)
+def term_text(term: Any, names: Names, width: int = _WIDTH) -> str:
+    """A driver's term as JavaScript, broken into lines of about `width` characters."""
+    return lay_out(_Printer(names).term(term), width)
 
 
 def _variable_name(number: int) -> str:

@@ -50,6 +50,11 @@ from server.system import Site, SystemTables
 from server.system.accounts import USERS
 from server.tls import certificate
 from server.views import Views, views_table
+from server.vitals.issues import Issues, log_write_issues
+from server.vitals.jobs import Jobs
+from server.vitals.logs import RecentLog, logs_table
+from server.vitals.rates import Ledger
+from server.vitals.stats import Stats
 from server.web import Vitals
 from server.world import ServerWorld
 from storage.head import Head
@@ -99,7 +104,8 @@ class Assembly:
         self._views = Views(self._machine.store.view, time.time)
         self._system = SystemTables(_site(settings, folder))
         self._system.add(views_table(self._views))
-        world = ServerWorld(self._replica, self._system, self._feeds, self._views)
+        self._ledger = Ledger(time.monotonic)
+        world = ServerWorld(self._replica, self._system, self._feeds, self._views, self._ledger.traffic)
         world.lineage = folder.identity.cluster_id
         world.array_limit = settings.limits.array_limit
         world.durability = settings.writes.durability
@@ -114,6 +120,9 @@ class Assembly:
             _limits(settings),
             SPOKEN_VERSION,
         )
+        self._recent_log = RecentLog(started_s=self._system.site.started)
+        self._recent_log.attach()
+        self._jobs = self._plug_vitals()
         driver = settings.driver
         tls = certificate(driver.tls.certificate_file, driver.tls.key_file, driver.tls.ca_file)
         self._listener = self._listen_on(driver.address, driver.port, tls)
@@ -183,6 +192,7 @@ class Assembly:
 
     def close(self) -> None:
         """Closes the files; the reactor has stopped."""
+        self._recent_log.detach()
         self._views.close_all()
         self._engine.close()
 
@@ -271,6 +281,7 @@ class Assembly:
 
     def _catalog_changed(self, effect: Effect) -> None:
         if effect[0] == Kind.CREATE_INDEX:
+            self._jobs.index_began(effect[2])
             self._building.wake()
         elif effect[0] == Kind.DROP_TABLE:
             self._feeds.on_table_gone(effect[1])
@@ -278,7 +289,22 @@ class Assembly:
             self._feeds.recheck()
         self._feeds.poll()
 
+    def _plug_vitals(self) -> Jobs:
+        """The system tables that monitors read."""
+        system, clients = self._system, self._clients
+
+        def sizes() -> dict[str, int]:
+            return self._engine.sizes()
+
+        jobs = Jobs(system, clients, sizes, time.monotonic)
+        issues = Issues()
+        issues.add(log_write_issues(system, self._recent_log))
+        stats = Stats(system, self._ledger, clients, sizes)
+        system.add(jobs.declared(), issues.declared(), stats.declared(), logs_table(system, self._recent_log))
+        return jobs
+
     def _every_second(self) -> None:
+        self._ledger.tick(self._clients.queries_total, self._machine.catalog.tables)
         self._feeds.poll()
         self._views.drop_idle()
 

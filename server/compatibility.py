@@ -14,6 +14,7 @@ from proxy.reql import terms as _terms  # noqa: F401  (fills the table)
 from proxy.reql.ids import Term
 from proxy.reql.registry import ALWAYS, TERMS, TermSpec
 from server.system import Site, SystemTables
+from server.vitals import NAMES as VITAL_TABLES
 
 NOT_TERMS: Final = frozenset({Term.DATUM})  # how literals are written, not something a driver calls
 
@@ -49,11 +50,11 @@ def lines() -> Iterator[str]:
     yield ""
     yield "## System tables"
     yield ""
-    yield "In the database `rethinkdb`: " + ", ".join(f"`{name}`" for name in _system_tables()) + "."
+    yield "In the database `rethinkdb`: " + ", ".join(f"`{name}`" for name in sorted(_system_tables())) + "."
 
 
 def _system_tables() -> list[str]:
-    return SystemTables(Site("", "", "", "", 0, (), 0.0, 0.0)).names()
+    return [*SystemTables(Site("", "", "", "", 0, (), 0.0, 0.0)).names(), *VITAL_TABLES]
 
 
 def _row(spec: TermSpec) -> str:

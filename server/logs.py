@@ -28,12 +28,16 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """`message key=value`"""
+    return record.getMessage() + "".join(f" {name}={value}" for name, value in _fields(record).items())
+
+
 class TextFormatter(logging.Formatter):
     """`2026-03-01T12:00:00.000Z warning rewinddb.wal: message key=value`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = "".join(f" {name}={value}" for name, value in _fields(record).items())
-        line = f"{_time(record)} {record.levelname.lower()} {record.name}: {record.getMessage()}{extra}"
+        line = f"{_time(record)} {record.levelname.lower()} {record.name}: {message_of(record)}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from proxy.answers import WaitTimeout
 from proxy.reql import env
 from proxy.reql.env import Data
 from proxy.reql.feeds import FeedHub
+from proxy.reql.traffic import Traffic
 from server.system import SystemTables
 from server.views import Views
 
@@ -19,7 +21,9 @@ from server.views import Views
 class ServerWorld:
     """The `World` port of the evaluator."""
 
-    def __init__(self, data: Data, system: SystemTables, feeds: FeedHub, views: Views) -> None:
+    def __init__(
+        self, data: Data, system: SystemTables, feeds: FeedHub, views: Views, traffic: Callable[[int], Traffic]
+    ) -> None:
         self.data = data
         self.system: env.SystemTables = system
         self.feeds = feeds
@@ -29,6 +33,7 @@ class ServerWorld:
         self.server_name = system.site.name
         self.server_uuid = system.site.server_id
         self._views = views
+        self._traffic = traffic
         self.array_limit = 100_000
         self.durability = "hard"
         self._dice = random.SystemRandom()
@@ -39,6 +44,10 @@ class ServerWorld:
     def random(self) -> random.Random:
         """Dice that nobody can guess."""
         return self._dice
+
+    def traffic(self, table_id: int) -> Traffic:
+        """Where what is read from and written to a table is counted."""
+        return self._traffic(table_id)
 
     def new_uuid(self) -> str:
         return str(uuid4())

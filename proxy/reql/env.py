@@ -13,6 +13,7 @@ from model.catalog import Table as CatalogTable
 from model.effect import Effect
 from proxy.answers import Fibers
 from proxy.reql.permissions import ADMIN, Permissions
+from proxy.reql.traffic import Traffic
 
 CatalogChange = Callable[[Catalog, Callable[[], int]], tuple[list[Effect], Any]]
 """Decides a catalog change: (newest catalog, function that gives unused numbers) -> (effects, result)."""
@@ -120,6 +121,9 @@ class World(Protocol):
     server_uuid: str
     array_limit: int  # of queries that do not say
     durability: str  # of tables and writes that do not say
+
+    def traffic(self, table_id: int) -> Traffic:
+        """Where what is read from and written to a table is counted."""
 
     def now_s(self) -> float: ...
     def random(self) -> Any:

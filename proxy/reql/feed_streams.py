@@ -376,16 +376,26 @@ class LimitFeed(FeedStream):
 
 
 class PolledFeed(FeedStream):
-    """Changes of a system table: the rows are computed anew and compared. `read(env)` gives identity -> row."""
+    """Changes of a system table: the rows are computed anew and compared. `read(env)` gives identity -> row.
+
+    only_grows: a row that is gone is of no interest.
+    """
 
     def __init__(
-        self, env: Any, feed: Feed, options: FeedOptions, read: Callable[[Any], dict[Any, Any]], note: int
+        self,
+        env: Any,
+        feed: Feed,
+        options: FeedOptions,
+        read: Callable[[Any], dict[Any, Any]],
+        note: int,
+        only_grows: bool = False,
     ) -> None:
         super().__init__(env, feed, options)
         self.note = note
         self._read = read
         self._rows = read(env)
         self._looked = True
+        self._only_grows = only_grows
 
     @property
     def is_ready(self) -> bool:
@@ -404,7 +414,7 @@ class PolledFeed(FeedStream):
         before, after = self._rows, self._read(env)
         self._rows = after
         out = []
-        for identity in {**before, **after}:
+        for identity in after if self._only_grows else {**before, **after}:
             old, new = before.get(identity), after.get(identity)
             if old is None or new is None or not order.equal(old, new):
                 out.append(self.pair(old, new))

@@ -15,16 +15,18 @@ from model.catalog import Table as CatalogTable
 from model.errors import ReqlOpFailedError, ReqlQueryLogicError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, IteratorStream, Rows, Stream, chunked
+from proxy.reql.traffic import Traffic
 from proxy.reql.values import Table, TableSlice
 
 
 class StoredTable:
     """A table of the catalog; the TableSource port over the stored data."""
 
-    __slots__ = ("db_name", "primary_key", "table", "uuid")
+    __slots__ = ("db_name", "primary_key", "table", "traffic", "uuid")
 
-    def __init__(self, table: CatalogTable, db_name: str) -> None:
+    def __init__(self, table: CatalogTable, db_name: str, traffic: Traffic) -> None:
         self.table = table
+        self.traffic = traffic
         self.db_name = db_name
         self.uuid = table.uuid
         self.primary_key = table.primary_key
@@ -35,12 +37,14 @@ class StoredTable:
         if env.permissions is not None:
             env.permissions.require("read", self.table.database, self.uuid)
         env.prepare_read()
+        self.traffic.read += 1
         row: bytes | None = env.data.get(self.table.table_id, encoded)
         return row
 
     def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]:
         encoded = [primary_key_bytes(key) for key in keys]
         self.prepare_read(env)
+        self.traffic.read += len(encoded)
         rows: list[bytes | None] = env.data.get_many(self.table.table_id, encoded)
         return rows
 
@@ -127,6 +131,7 @@ class TableScan(Stream):
         self.source.prepare_read(env)
         limit = self._limit
         keys, rows = env.data.scan_chunk(self.source.table.table_id, self._low, self._high, limit, self._reverse)
+        self.source.traffic.read += len(keys)
         if len(keys) < limit:
             self._done = True
         elif self._reverse:
@@ -165,6 +170,7 @@ class IndexScan(Stream):
         self.source.prepare_read(env)
         limit = self._limit
         index_keys, keys = env.data.scan_index_chunk(self.index.index_id, self._low, self._high, limit, self._reverse)
+        self.source.traffic.read += len(keys)
         if len(index_keys) < limit:
             self._done = True
         elif self._reverse:
@@ -209,6 +215,7 @@ class KeyedRows(Stream):
             return None
         self.source.prepare_read(env)
         self._at = at + MAX_CHUNK
+        self.source.traffic.read += min(MAX_CHUNK, len(self._encoded) - at)
         rows = env.data.get_many(self.source.table.table_id, self._encoded[at : at + MAX_CHUNK])
         return [row for row in rows if row is not None]
 

@@ -233,6 +233,7 @@ class RowWriter:
             effects, self._effects = self._effects, []
             self._pending.clear()
             self._bytes = 0
+            self._source.traffic.written += len(effects)
             self._env.data.commit(effects, self._durability)
 
 

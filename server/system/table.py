@@ -63,6 +63,7 @@ class SystemTable:
 
     is_listed: shown by `table_list`; only RethinkDB's own are, because tools compare the list. changes_catalog:
     `write` gives effects, so it has to wait for its turn. admin_only: not even a grant lets others see it.
+    only_grows: rows that are gone are too old to be kept, which feeds do not tell.
     """
 
     name: str
@@ -73,6 +74,7 @@ class SystemTable:
     is_listed: bool = False
     changes_catalog: bool = False
     admin_only: bool = False
+    only_grows: bool = False
 
     @property
     def uuid(self) -> str:
@@ -98,6 +100,7 @@ class SystemSource:
         self.name = declared.name
         self.uuid = declared.uuid
         self.primary_key = declared.key
+        self.only_grows = declared.only_grows
         self._form = identifier_format
 
     # -- reads

@@ -27,6 +27,7 @@ from proxy.reql.index_functions import index_keys
 from server.replica import Replica
 from server.system import Site, SystemTables
 from server.views import Views, views_table
+from server.vitals.rates import Ledger
 from storage.engine import MemoryEngine
 from storage.head import Head
 from storage.machine import Machine
@@ -94,6 +95,7 @@ class SmallWorld:
         site = Site("51000000-0000-4000-8000-000000000000", "small", "host", "rethinkdb 2.4.4", 1, (), 0.0, 0.0)
         self.system = SystemTables(site)
         self.system.add(views_table(Views(self.machine.store.view, self.now_s)))
+        self.traffic = Ledger(self.now_s, lambda: (0, 0)).traffic
         self.server_name, self.server_uuid = site.name, site.server_id
         self.lineage = "00"
         self.array_limit, self.durability = 100_000, "hard"

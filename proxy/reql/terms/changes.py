@@ -277,4 +277,5 @@ def _polled(
                 found[order.hashable_key(row[primary_key])] = shown
         return found
 
-    return PolledFeed(env, env.world.feeds.subscribe_polled(options.queue_size), options, read, note)
+    feed = env.world.feeds.subscribe_polled(options.queue_size)
+    return PolledFeed(env, feed, options, read, note, source.only_grows)

@@ -126,7 +126,7 @@ def find_table(env: Any, database: Db, name: str, identifier_format: str = "name
         stored = env.data.catalog.databases_by_uuid.get(database.uuid)
         found = None if stored is None else stored.tables.get(name)
         if found is not None:
-            return Table(database, name, StoredTable(found, database.name))
+            return Table(database, name, StoredTable(found, database.name, env.world.traffic(found.table_id)))
     raise ReqlOpFailedError(f"Table `{database.name}.{name}` does not exist.")
 
 

@@ -1,0 +1,169 @@
+"""`stats`: rows for the cluster, each server, each table, and each table on each server (stats/request.cc).
+
+One rule: the fields are RethinkDB's, so that what draws its charts can draw ours. What the engine keeps for all
+tables together (bytes in cache and on disk) is told in proportion to their rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from model import datum as d
+from model.catalog import Catalog, Table
+from server.system import Row, SystemTable, SystemTables
+from server.system.fields import is_uuid
+from server.system.site import database_of, server_of
+from server.vitals.rates import Ledger, TableRates
+
+
+class Connections(Protocol):
+    """What is asked of `proxy.clients.Clients`."""
+
+    queries_total: int
+    members: Any
+
+    @property
+    def active(self) -> int: ...
+
+
+class Stats:
+    """The table `stats` of one server. sizes: bytes of the storage engine by name (`RocksEngine.sizes`)."""
+
+    def __init__(
+        self, system: SystemTables, ledger: Ledger, connections: Connections, sizes: Callable[[], dict[str, int]]
+    ) -> None:
+        self._system = system
+        self._ledger = ledger
+        self._connections = connections
+        self._sizes = sizes
+
+    def declared(self) -> SystemTable:
+        return SystemTable("stats", self._rows, self._row, is_listed=True)
+
+    def _rows(self, env: Any, form: str) -> Iterator[Row]:
+        catalog = env.data.catalog
+        storage = self._storage(env)
+        yield self._cluster()
+        yield self._server(catalog, form)
+        for table in catalog.tables.values():
+            yield self._table(catalog, table, form)
+            yield self._table_on_server(env, table, form, storage)
+
+    def _row(self, env: Any, key: Any, form: str) -> Row | None:
+        if key.__class__ is not list or not key:
+            return None
+        kind, *ids = key
+        if any(not is_uuid(part) for part in ids):
+            return None
+        catalog = env.data.catalog
+        server_id = self._system.site.server_id
+        if kind == "cluster" and not ids:
+            return self._cluster()
+        if kind == "server" and ids == [server_id]:
+            return self._server(catalog, form)
+        table = catalog.tables_by_uuid.get(ids[0]) if ids else None
+        if table is None:
+            return None
+        if kind == "table" and len(ids) == 1:
+            return self._table(catalog, table, form)
+        if kind == "table_server" and ids[1:] == [server_id]:
+            return self._table_on_server(env, table, form, self._storage(env))
+        return None
+
+    # -- rows
+
+    def _cluster(self) -> Row:
+        tables = self._ledger.all()
+        return {
+            "id": ["cluster"],
+            "query_engine": {
+                "client_connections": len(self._connections.members),
+                "clients_active": self._connections.active,
+                "queries_per_sec": d.number(self._ledger.queries_per_s),
+                **_docs_per_sec(tables),
+            },
+        }
+
+    def _server(self, catalog: Catalog, form: str) -> Row:
+        tables = self._ledger.all()
+        return {
+            "id": ["server", self._system.site.server_id],
+            "query_engine": {
+                "client_connections": len(self._connections.members),
+                "clients_active": self._connections.active,
+                "queries_per_sec": d.number(self._ledger.queries_per_s),
+                "queries_total": self._connections.queries_total,
+                **_docs_per_sec(tables),
+                **_docs_total(tables),
+            },
+            "server": server_of(self._system.site, catalog, form),
+        }
+
+    def _table(self, catalog: Catalog, table: Table, form: str) -> Row:
+        return {
+            "db": database_of(catalog, table, form),
+            "id": ["table", table.uuid],
+            "query_engine": _docs_per_sec([self._ledger.rates(table.table_id)]),
+            "table": table.uuid if form == "uuid" else table.name,
+        }
+
+    def _table_on_server(self, env: Any, table: Table, form: str, storage: _Storage) -> Row:
+        catalog = env.data.catalog
+        rates = self._ledger.rates(table.table_id)
+        return {
+            "db": database_of(catalog, table, form),
+            "id": ["table_server", table.uuid, self._system.site.server_id],
+            "query_engine": {**_docs_per_sec([rates]), **_docs_total([rates])},
+            "server": server_of(self._system.site, catalog, form),
+            "storage_engine": storage.of(env.data.count(table.table_id), rates),
+            "table": table.uuid if form == "uuid" else table.name,
+        }
+
+    def _storage(self, env: Any) -> _Storage:
+        rows = sum(map(env.data.count, env.data.catalog.tables))
+        return _Storage(self._sizes(), rows)
+
+
+def _docs_per_sec(tables: list[TableRates]) -> Row:
+    return {
+        "read_docs_per_sec": d.number(sum(table.read_per_s for table in tables)),
+        "written_docs_per_sec": d.number(sum(table.written_per_s for table in tables)),
+    }
+
+
+def _docs_total(tables: list[TableRates]) -> Row:
+    return {
+        "read_docs_total": sum(table.read for table in tables),
+        "written_docs_total": sum(table.written for table in tables),
+    }
+
+
+class _Storage:
+    """The storage engine's sizes, to be told in shares."""
+
+    def __init__(self, sizes: dict[str, int], rows: int) -> None:
+        self._rows = max(1, rows)
+        self._cache = sizes.get("cache_bytes", 0) + sizes.get("memtable_bytes", 0)
+        self._live = sizes.get("live_bytes", 0)
+        self._garbage = max(0, sizes.get("file_bytes", 0) - self._live)
+        self._metadata = sizes.get("table_reader_bytes", 0)
+
+    def of(self, rows: int, rates: TableRates) -> Row:
+        """`storage_engine` of a table with so many rows."""
+        share = rows / self._rows
+        return {
+            "cache": {"in_use_bytes": int(self._cache * share)},
+            "disk": {
+                "read_bytes_per_sec": d.number(rates.disk_read_per_s),
+                "read_bytes_total": int(rates.disk_read),
+                "space_usage": {
+                    "data_bytes": int(self._live * share),
+                    "garbage_bytes": int(self._garbage * share),
+                    "metadata_bytes": int(self._metadata * share),
+                    "preallocated_bytes": 0,
+                },
+                "written_bytes_per_sec": d.number(rates.disk_written_per_s),
+                "written_bytes_total": int(rates.disk_written),
+            },
+        }
