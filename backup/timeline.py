@@ -14,7 +14,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from backup.manifest import ImageManifest, SliceName
-from backup.plan import NEWEST, Mark, Plan, Stop, plan_restore
+from backup.plan import NEWEST, Plan, Stop, plan_restore
 from backup.selection import TableName, parse_name
 from backup.shelf import Shelf
 from model.catalog import Catalog
@@ -244,14 +244,14 @@ def last_drop(shelf: Shelf, name: TableName, read: ReadEntries) -> Drop:
     """
     until: int | None = None
     for image in sorted((image for image in shelf.images if image.is_whole), key=lambda image: -image.log_index):
-        for plan in _chain_from(image, shelf.slices, shelf.marks, until):
-            found = [
-                drop
-                for drop in drops_in(Walk(plan, read(plan)))
-                if drop.name.database == name.database and name.table in (None, drop.name.table)
-            ]
-            if found:
-                return found[-1]
+        plan = chain_from(image, shelf.slices, until)
+        found = [
+            drop
+            for drop in drops_in(Walk(plan, read(plan)))
+            if drop.name.database == name.database and name.table in (None, drop.name.table)
+        ]
+        if found:
+            return found[-1]
         until = image.log_index
     what = "database" if name.table is None else "table"
     raise NeverDropped(
@@ -260,16 +260,12 @@ def last_drop(shelf: Shelf, name: TableName, read: ReadEntries) -> Drop:
     )
 
 
-def _chain_from(
-    image: ImageManifest, slices: tuple[SliceName, ...], marks: Iterable[Mark], until: int | None
-) -> Iterator[Plan]:
+def chain_from(image: ImageManifest, slices: Iterable[SliceName], until: int | None = None) -> Plan:
     """The plan from an image on, as far as the log goes without a gap, but not beyond entry `until`."""
+    pieces = list(slices)
     end = image.log_index
-    for piece in sorted(slices, key=lambda piece: (piece.first_index, -piece.last_index)):
+    for piece in sorted(pieces, key=lambda piece: (piece.first_index, -piece.last_index)):
         if piece.first_index > end + 1:
             break
         end = max(end, piece.last_index)
-    if until is not None:
-        end = min(end, until)
-    if end > image.log_index:
-        yield plan_restore([image], slices, Stop(index=end), marks)
+    return plan_restore([image], pieces, Stop(index=end if until is None else min(end, until)))
