@@ -31,6 +31,15 @@ def as_geometry(env: Any, value: Any) -> dict[str, Any]:
     return value  # type: ignore[no-any-return]
 
 
+def as_geometry_at(value: Any, at: int) -> dict[str, Any]:
+    """`as_geometry` of a datum; what is none blames argument `at`."""
+    try:
+        return as_geometry(None, value)
+    except ReqlQueryLogicError as error:
+        error.at = at
+        raise
+
+
 def exact(value: float) -> str:
     """A number as RethinkDB prints it where every bit counts."""
     return f"{value:.20g}"
@@ -134,3 +143,13 @@ def point_argument(datum: Any) -> Position:
 
 def line_positions(geometry: Any) -> list[Position]:
     return [position(item) for item in items(expect_type(geometry, "LineString"))]
+
+
+def expect_default_coordinates(geojson: Any) -> None:
+    """Raises an error for a coordinate reference system that is named."""
+    d.expect(geojson, "OBJECT")
+    if geojson.get("crs") is not None:
+        fail(
+            "Non-default coordinate reference systems are not supported in GeoJSON objects.  "
+            "Make sure the `crs` field of the geometry is null or non-existent."
+        )

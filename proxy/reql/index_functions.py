@@ -15,6 +15,7 @@ from model.keys import index_key_bytes
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
+from proxy.reql.geo_index import index_keys_of
 from proxy.reql.values import Func
 
 
@@ -78,6 +79,8 @@ def index_keys(table: Table, index: Index) -> Callable[[bytes], list[bytes]]:
     definition = index.definition
     function = compile_function(definition["function"])
     multi = bool(definition.get("multi"))
+    if definition.get("geo"):
+        return lambda row: index_keys_of(index_values(function, multi, d.loads(row)))
 
     def keys(row: bytes) -> list[bytes]:
         out = []

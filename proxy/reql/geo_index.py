@@ -1,0 +1,69 @@
+"""Geospatial indexes: a geometry is indexed under the cells of S2's grid that cover it.
+
+A key is the letter G and the cell's number, so that a cell's own parts are the range of numbers around it. One rule:
+keys only narrow the search down. Whoever looks something up tests the rows that are found, so that coverings may
+differ from one version of S2 to another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import s2geometry as s2
+
+from model import datum as d
+from model.errors import ReqlError
+from proxy.reql import geo_shapes as shapes
+
+INDEX_CELLS: Final = 8
+QUERY_CELLS: Final = 16
+
+KeyRange = tuple[bytes, bytes]
+
+
+def index_keys_of(values: Iterable[Any]) -> list[bytes]:
+    """The keys of a row by its indexed values: what is no geometry is left out, a wrong geometry hides the row."""
+    try:
+        return [
+            _key(cell.id())
+            for value in values
+            if d.is_ptype(value, d.GEOMETRY)
+            for cell in _covering(shapes.shape_of(value), INDEX_CELLS)
+        ]
+    except ReqlError:
+        return []
+
+
+def shapes_of(values: Iterable[Any]) -> list[shapes.Shape]:
+    """The shapes among a row's indexed values, by the same rule."""
+    try:
+        return [shapes.shape_of(value) for value in values if d.is_ptype(value, d.GEOMETRY)]
+    except ReqlError:
+        return []
+
+
+def ranges_of(shape: shapes.Shape) -> list[KeyRange]:
+    """[low, high) of the keys of all cells that have a place in common with a covering of the shape, in order.
+
+    Those are the parts of a covering cell and the cells that it is a part of.
+    """
+    covering = _covering(shape, QUERY_CELLS)
+    ranges = {(_key(cell.range_min().id()), _key(cell.range_max().id() + 1)) for cell in covering}
+    above = {cell.parent(level).id() for cell in covering for level in range(cell.level())}
+    ranges.update((_key(number), _key(number + 1)) for number in above)
+    return sorted(ranges)
+
+
+def _key(number: int) -> bytes:
+    return b"G" + number.to_bytes(8, "big")
+
+
+def _covering(shape: shapes.Shape, cells: int) -> list[Any]:
+    """At most so many cells (a few more at the corners of the grid); one for a point."""
+    if isinstance(shape, shapes.Point):
+        return [s2.S2CellId(shape.point)]
+    coverer = s2.S2RegionCoverer()
+    coverer.set_max_cells(cells)
+    region = shape.line if isinstance(shape, shapes.Line) else shape.polygon
+    return list(coverer.GetCovering(region))

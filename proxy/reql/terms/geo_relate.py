@@ -1,0 +1,61 @@
+"""Terms that say how geometries lie to each other: intersects and includes, also on sequences (terms/geo.cc)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from proxy.reql import geo_shapes as shapes
+from proxy.reql import geometry as geo
+from proxy.reql.ids import Term
+from proxy.reql.registry import SINGLE_SERVER
+from proxy.reql.terms.obj_or_seq import FILTER, obj_or_seq
+
+GEOMETRIES = frozenset({"GEOMETRY"})
+
+
+class _Other:
+    """The second argument, made into a shape when it is first needed and kept for all objects of a sequence."""
+
+    __slots__ = ("_geometry", "_shape")
+
+    def __init__(self, geometry: Any) -> None:
+        self._geometry = geometry
+        self._shape: shapes.Shape | None = None
+
+    def shape(self) -> shapes.Shape:
+        if self._shape is None:
+            self._shape = shapes.shape_of(self._geometry)
+        return self._shape
+
+
+@obj_or_seq(
+    Term.INTERSECTS,
+    "intersects",
+    "2",
+    poly=FILTER,
+    takes=(geo.as_geometry,),
+    ptypes=GEOMETRIES,
+    determinism=SINGLE_SERVER,
+)
+def intersects(env: Any, geometry: Any) -> Callable[[dict[str, Any]], bool]:
+    other = _Other(geometry)
+    return lambda obj: shapes.intersects(shapes.shape_of(_geometry(obj)), other.shape())
+
+
+@obj_or_seq(
+    Term.INCLUDES,
+    "includes",
+    "2",
+    poly=FILTER,
+    takes=(geo.as_geometry,),
+    ptypes=GEOMETRIES,
+    determinism=SINGLE_SERVER,
+)
+def includes(env: Any, geometry: Any) -> Callable[[dict[str, Any]], bool]:
+    other = _Other(geometry)
+    return lambda obj: shapes.includes(shapes.polygon_of(_geometry(obj)), other.shape())
+
+
+def _geometry(obj: dict[str, Any]) -> Any:
+    return geo.as_geometry_at(obj, 0)
