@@ -348,8 +348,18 @@ class RaftCore(RaftState):
 
     @property
     def has_lease(self) -> bool:
-        """Whether this leader may serve reads of its applied state without asking anybody."""
+        """Whether no other member can have been elected by now, so that nothing was committed elsewhere."""
         return replication.has_lease(self)
+
+    @property
+    def may_read_alone(self) -> bool:
+        """Whether a read of the applied state is linearizable now, without asking anybody.
+
+        A lease alone is not enough: while the own disk is slow, the others may have committed, and even
+        shown to readers of theirs, what is not applied here.
+        """
+        raft_log = self.log
+        return raft_log.applied >= raft_log.committed >= self.term_start and replication.has_lease(self)
 
     @property
     def last_index(self) -> int:

@@ -82,7 +82,7 @@ class Config:
     """A monotonic clock for the lease, in any unit, never negative; without one, ticks are counted."""
     lease: int = 0
     """How long a heartbeat that a quorum answered lets the leader serve reads alone, in the unit of `clock`.
-    Must stay below the election timeout by more than clocks may drift. 0: the election timeout less one tick."""
+    Must stay below the election timeout by more than clocks may drift. 0: the election timeout less two ticks."""
 
     def check(self) -> None:
         """Raise `BadSetting` where settings contradict each other."""
@@ -150,7 +150,7 @@ class RaftState:
         """Entries were appended in a group that was not sent to the others yet."""
         self.ticks = 0
         self.clock = config.clock or self._count_ticks
-        self.lease = config.lease or config.election_ticks - 1
+        self.lease = config.lease or max(1, config.election_ticks - 2)
         self.dice = config.dice or fixed_dice(self.id)
         self.election_elapsed = 0
         self.heartbeat_elapsed = 0

@@ -1,0 +1,297 @@
+"""What goes over a link between two servers: the greeting in which each proves who it is, then frames.
+
+Pure: bytes in, events and bytes out. The rule: until the other side has proved that it knows the
+cluster's secret, nothing it sends is larger than `GREETING_BYTES` and nothing of it reaches the core.
+
+A link is one TCP (or TLS) connection, made by the server that has something to send. Each frame:
+
+    offset  size  field
+    0       4     length of the payload, little-endian
+    4       1     channel (`Channel`)
+    5       16    keyed blake2b of the frame's number, channel and payload
+    21      …     payload
+
+The greeting: dialer `Hello` → listener `Hello` → dialer `Proof` → listener `Proof`, or at any point a
+`Refusal` with its reason. A proof is an HMAC of both hellos, which hold fresh random numbers, under the
+secret; both then derive from the same a key for each direction, so that a frame that was changed, repeated,
+left out or put in by somebody else ends the link. With mutual TLS the secret may be empty: the
+certificates prove who is there, and the keys only find damage.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2b, sha256
+from struct import Struct
+from typing import Final
+
+import msgspec
+
+from consensus.messages import Natural
+from model.errors import RewindError
+
+MAGIC: Final = b"RewindDB link"
+VERSIONS: Final = (1, 1)
+"""The oldest and the newest version of this protocol that this program speaks."""
+GREETING_BYTES: Final = 4096
+NONCE_BYTES: Final = 32
+MAC_BYTES: Final = 16
+DEFAULT_FRAME_BYTES: Final = 256 << 20
+_HEAD: Final = Struct(f"<IB{MAC_BYTES}s")
+_COUNT: Final = Struct("<QB")
+
+
+class Channel(IntEnum):
+    """What a frame carries."""
+
+    GREETING = 0
+    RAFT = 1
+    """One message of the Raft core."""
+    PING = 2
+    PONG = 3
+    SHIPPING = 4
+    """Parts of a snapshot, and what is said about them."""
+    QUERIES = 5
+    """What the servers say to each other for their clients; opaque here."""
+
+
+class LinkRefused(RewindError):
+    """The other server, or this one, refuses the link; the message is the reason."""
+
+
+class LinkBroken(RewindError):
+    """What came over a link is not what the other server sent, or larger than allowed."""
+
+
+class Hello(msgspec.Struct, array_like=True, tag="hello"):
+    """How a server introduces itself. `to` is the member it means to talk to."""
+
+    magic: bytes
+    oldest: Natural
+    newest: Natural
+    cluster_id: str
+    member_id: Natural
+    to: Natural
+    server_id: str
+    nonce: bytes
+    features: list[str] = []
+
+
+class Proof(msgspec.Struct, array_like=True, tag="proof"):
+    """That the sender knows the secret, for this greeting only."""
+
+    mac: bytes
+
+
+class Refusal(msgspec.Struct, array_like=True, tag="refusal"):
+    """That there will be no link, and why."""
+
+    reason: str
+
+
+_Greeting = Hello | Proof | Refusal
+_encoder: Final = msgspec.msgpack.Encoder()
+_greeting_decoder: Final[msgspec.msgpack.Decoder[_Greeting]] = msgspec.msgpack.Decoder(_Greeting)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this server is. `server_id` is new with every data folder, so that a member that lost its disk is known
+    as another server; `secret` is empty only under mutual TLS."""
+
+    cluster_id: str
+    member_id: int
+    server_id: str
+    secret: bytes
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a link that stands."""
+
+    member_id: int
+    server_id: str
+    version: int
+    features: frozenset[str]
+
+
+Admit = Callable[[int, str], str]
+"""`admit(member_id, server_id)`: why that server is not let in, or ""."""
+
+
+class Frames:
+    """One direction of a link: makes frames, or takes them apart. Until it has a key, their codes are zeros."""
+
+    def __init__(self, max_bytes: int = GREETING_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._key = b""
+        self._count = 0
+        self._buffer = bytearray()
+
+    def use_key(self, key: bytes, max_bytes: int) -> None:
+        """From the next frame on, every frame is proved with this key."""
+        self._key = key
+        self._count = 0
+        self.max_bytes = max_bytes
+
+    def _mac(self, channel: int, payload: bytes) -> bytes:
+        if not self._key:
+            return bytes(MAC_BYTES)
+        code = blake2b(_COUNT.pack(self._count, channel), key=self._key, digest_size=MAC_BYTES)
+        code.update(payload)
+        self._count += 1
+        return code.digest()
+
+    def pack(self, channel: Channel, payload: bytes) -> bytes:
+        """A frame. Raises `LinkBroken` if it is too large for the other side."""
+        if len(payload) > self.max_bytes:
+            raise LinkBroken(f"A frame of {len(payload)} bytes is above the limit of {self.max_bytes}.")
+        return _HEAD.pack(len(payload), channel, self._mac(channel, payload)) + payload
+
+    def feed(self, data: bytes) -> Iterator[tuple[Channel, bytes]]:
+        """The frames that are whole now. Raises `LinkBroken`: nothing after that is to be believed."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= _HEAD.size:
+            length, channel, mac = _HEAD.unpack_from(buffer)
+            if length > self.max_bytes:
+                raise LinkBroken(f"A frame of {length} bytes came; the limit is {self.max_bytes}.")
+            end = _HEAD.size + length
+            if len(buffer) < end:
+                return
+            payload = bytes(buffer[_HEAD.size : end])
+            del buffer[:end]
+            if not hmac.compare_digest(mac, self._mac(channel, payload)):
+                raise LinkBroken("A frame was changed, repeated or left out on its way.")
+            if channel not in Channel._value2member_map_:
+                raise LinkBroken(f"A frame came for the unknown channel {channel}.")
+            yield Channel(channel), payload
+
+
+class Greeting:
+    """One side of the greeting. `receive` takes bytes and gives the frames after it; `peer` is set once it is over."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        nonce: bytes,
+        *,
+        dials: int = 0,
+        admit: Admit | None = None,
+        max_bytes: int = DEFAULT_FRAME_BYTES,
+    ) -> None:
+        """`dials` is the member that is called, 0 where this side is called. `nonce`: fresh random bytes."""
+        self.peer: Peer | None = None
+        self.outgoing = Frames()
+        self._incoming = Frames()
+        self._identity = identity
+        self._dials = dials
+        self._admit = admit
+        self._max_bytes = max_bytes
+        self._other: Hello | None = None
+        self._other_bytes = b""
+        self._version = 0
+        self._own = Hello(
+            MAGIC,
+            *VERSIONS,
+            identity.cluster_id,
+            identity.member_id,
+            dials,
+            identity.server_id,
+            nonce,
+            list(identity.features),
+        )
+        self._own_bytes = _encoder.encode(self._own)
+
+    def begin(self) -> bytes:
+        """What this side sends first; nothing where it is called."""
+        return self._pack(self._own) if self._dials else b""
+
+    def _pack(self, greeting: _Greeting) -> bytes:
+        return self.outgoing.pack(Channel.GREETING, _encoder.encode(greeting))
+
+    def receive(self, data: bytes, answer: Callable[[bytes], object]) -> Iterator[tuple[Channel, bytes]]:
+        """Take bytes; answer with bytes; give what comes after the greeting.
+
+        Raises `LinkRefused` when there is no link to be (the other side was told why), or `LinkBroken`.
+        """
+        for channel, payload in self._incoming.feed(data):
+            if self.peer is not None:
+                yield channel, payload
+                continue
+            if channel is not Channel.GREETING:
+                raise LinkBroken("Something else than a greeting came first.")
+            try:
+                greeting = _greeting_decoder.decode(payload)
+            except msgspec.MsgspecError as error:
+                raise LinkBroken("The other side does not speak this protocol.") from error
+            try:
+                self._take(greeting, payload, answer)
+            except LinkRefused as refusal:
+                if not isinstance(greeting, Refusal):
+                    answer(self._pack(Refusal(refusal.message)))
+                raise
+
+    def _take(self, greeting: _Greeting, payload: bytes, answer: Callable[[bytes], object]) -> None:
+        if isinstance(greeting, Refusal):
+            raise LinkRefused(f"The other server refuses the link: {greeting.reason[:500]}")
+        if isinstance(greeting, Hello):
+            if self._other is not None:
+                raise LinkBroken("A second hello came.")
+            self._check(greeting)
+            self._other, self._other_bytes = greeting, payload
+            answer(self._pack(self._proof(b"dialer") if self._dials else self._own))
+            return
+        if self._other is None:
+            raise LinkBroken("A proof came before a hello.")
+        expected = self._proof(b"listener" if self._dials else b"dialer")
+        if not hmac.compare_digest(greeting.mac, expected.mac):
+            raise LinkRefused("The other server does not know this cluster's secret.")
+        if not self._dials:
+            answer(self._pack(self._proof(b"listener")))
+        self._finish(self._other)
+
+    def _check(self, hello: Hello) -> None:
+        own = self._identity
+        if hello.magic != MAGIC or len(hello.nonce) != NONCE_BYTES or hello.nonce == self._own.nonce:
+            raise LinkBroken("The other side does not speak this protocol.")
+        self._version = min(hello.newest, VERSIONS[1])
+        if self._version < max(hello.oldest, VERSIONS[0]):
+            raise LinkRefused(
+                f"Server versions do not fit: one speaks link versions {hello.oldest} to {hello.newest},"
+                f" the other {VERSIONS[0]} to {VERSIONS[1]}."
+            )
+        if hello.cluster_id != own.cluster_id:
+            raise LinkRefused(f"Member {hello.member_id} belongs to another cluster ({hello.cluster_id[:64]}).")
+        if hello.member_id == own.member_id:
+            raise LinkRefused(f"Both servers say that they are member {own.member_id}.")
+        if self._dials and hello.member_id != self._dials:
+            raise LinkRefused(f"Member {hello.member_id} answers where member {self._dials} was called.")
+        if not self._dials and hello.to != own.member_id:
+            raise LinkRefused(f"Member {hello.to} was called, but this is member {own.member_id}.")
+        reason = self._admit(hello.member_id, hello.server_id) if self._admit else ""
+        if reason:
+            raise LinkRefused(reason)
+
+    def _transcript(self) -> bytes:
+        """Both hellos as they went over the link, the dialer's first."""
+        hellos = (self._own_bytes, self._other_bytes) if self._dials else (self._other_bytes, self._own_bytes)
+        return sha256(len(hellos[0]).to_bytes(4, "little") + b"".join(hellos)).digest()
+
+    def _derive(self, label: bytes) -> bytes:
+        return hmac.digest(self._identity.secret, b"RewindDB " + label + self._transcript(), "sha256")
+
+    def _proof(self, role: bytes) -> Proof:
+        return Proof(self._derive(b"proof of the " + role))
+
+    def _finish(self, other: Hello) -> None:
+        from_dialer, from_listener = self._derive(b"key of the dialer"), self._derive(b"key of the listener")
+        own_key, their_key = (from_dialer, from_listener) if self._dials else (from_listener, from_dialer)
+        self.outgoing.use_key(own_key, self._max_bytes)
+        self._incoming.use_key(their_key, self._max_bytes)
+        features = frozenset(other.features) & frozenset(self._identity.features)
+        self.peer = Peer(other.member_id, other.server_id, self._version, features)

@@ -1,0 +1,296 @@
+"""Bugs put into the core on purpose: the simulation has to find each of them.
+
+Each replaces one function by one with the mistake; what the mistake is, its name and text say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from consensus import candidate, core, follower, leader, quorum, reconfigure, replication, tracker
+from consensus.messages import NO_MEMBER, Entry, HardState, Kind, Message, Snapshot
+from consensus.raftlog import RaftLog
+from consensus.reads import PendingReads
+from consensus.state import RaftState, Role
+from consensus.tracker import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A bug: which attribute of what is replaced by what."""
+
+    name: str
+    text: str
+    places: tuple[tuple[Any, str, Any], ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The core with the bug."""
+        patches = [patch.object(owner, name, value) for owner, name, value in self.places]
+        for each in patches:
+            each.start()
+        try:
+            yield
+        finally:
+            for each in reversed(patches):
+                each.stop()
+
+
+MUTATIONS: list[Mutation] = []
+
+
+def mutation(text: str, *places: tuple[Any, str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as a bug in all of these places."""
+
+    def register(value: Callable[..., Any]) -> Callable[..., Any]:
+        given = tuple((owner, name, value) for owner, name in places)
+        MUTATIONS.append(Mutation(value.__name__, text, given))
+        return value
+
+    return register
+
+
+def rule_mutation(text: str, *places: tuple[Role, Kind]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function as the core's rule for these roles and kinds."""
+
+    def register(value: Callable[..., Any]) -> Callable[..., Any]:
+        rules = [list(row) for row in core.RULES]
+        for role, kind in places:
+            rules[role][kind] = value
+        MUTATIONS.append(Mutation(value.__name__, text, ((core, "RULES", rules),)))
+        return value
+
+    return register
+
+
+# -- elections
+
+
+@rule_mutation("a member votes as often as it is asked", (Role.FOLLOWER, Kind.VOTE))
+def votes_twice(raft: RaftState, message: Message) -> None:
+    raft.vote = raft.leader_id = NO_MEMBER
+    candidate.on_vote_request(raft, message)
+
+
+@mutation("a vote is given whatever the candidate's log lacks", (RaftLog, "is_up_to_date"))
+def votes_for_any_log(_log: RaftLog, _index: int, _raft_term: int) -> bool:
+    return True
+
+
+@mutation("the vote is not kept on disk", (core.RaftCore, "_changed_hard_state"))
+def forgets_its_vote(raft: core.RaftCore) -> HardState | None:
+    changed = _changed_hard_state(raft)
+    return changed and HardState(changed.raft_term, NO_MEMBER, changed.commit)
+
+
+_changed_hard_state = core.RaftCore._changed_hard_state
+_send = RaftState.send
+
+
+@mutation("a vote leaves before it is on disk", (RaftState, "send"))
+def votes_before_sync(raft: RaftState, message: Message) -> None:
+    _send(raft, message)
+    if message.kind is Kind.VOTE_REPLY and message.to != raft.id:
+        raft.messages.append(raft.messages_after_sync.pop())
+
+
+_reset = RaftState.reset
+
+
+@mutation("votes of an older election still count", (RaftState, "reset"))
+def keeps_old_votes(raft: RaftState, raft_term: int) -> None:
+    votes = raft.tracker.votes
+    _reset(raft, raft_term)
+    raft.tracker.votes = votes
+
+
+# -- replication
+
+
+@mutation("entries are acknowledged before they are on disk", (RaftState, "send"))
+def acknowledges_before_sync(raft: RaftState, message: Message) -> None:
+    _send(raft, message)
+    if message.kind is Kind.APPEND_REPLY and message.to != raft.id:
+        raft.messages.append(raft.messages_after_sync.pop())
+
+
+_append_new = RaftState.append_new
+
+
+@mutation("a leader counts its own entries before they are on its disk", (RaftState, "append_new"))
+def counts_itself_early(raft: RaftState, items: list[Any]) -> bool:
+    appended = _append_new(raft, items)
+    raft.tracker.progress[raft.id].match = raft.log.last_index
+    return appended
+
+
+@mutation(
+    "entries of an older term are committed by counting",
+    (replication, "try_commit"),
+    (leader, "try_commit"),
+    (reconfigure, "try_commit"),
+)
+def commits_older_terms(raft: RaftState) -> bool:
+    index = raft.tracker.committed()
+    if index <= raft.log.committed:
+        return False
+    raft.log.commit_to(index)
+    return True
+
+
+@mutation("half of the members are a majority", (tracker, "majority_of"))
+def half_is_enough(indexes: list[int]) -> int:
+    return sorted(indexes)[len(indexes) // 2] if indexes else 1 << 62
+
+
+@mutation("a joint configuration needs only its new members", (Tracker, "committed"))
+def ignores_outgoing_voters(self: Tracker) -> int:
+    return quorum.majority_of([self.progress[voter].match for voter in self.membership.voters])
+
+
+@mutation("entries are taken whatever stands before them", (RaftLog, "try_append"))
+def skips_log_matching(
+    log: RaftLog, previous: int, _previous_term: int, entries: list[Entry], committed: int
+) -> int | None:
+    if previous > log.last_index:
+        return None
+    if entries:
+        log.append(entries)
+    agreed = previous + len(entries)
+    log.commit_to(min(committed, agreed))
+    return agreed
+
+
+@mutation("entries that conflict are kept", (RaftLog, "try_append"))
+def keeps_conflicting_entries(
+    log: RaftLog, previous: int, previous_term: int, entries: list[Entry], committed: int
+) -> int | None:
+    if not log.matches(previous, previous_term):
+        return None
+    new = [entry for entry in entries if entry.index > log.last_index]
+    if new:
+        log.append(new)
+    agreed = previous + len(entries)
+    log.commit_to(min(committed, agreed))
+    return agreed
+
+
+_try_append = RaftLog.try_append
+
+
+@mutation("a follower commits entries that its leader did not confirm", (RaftLog, "try_append"))
+def commits_past_the_agreed(
+    log: RaftLog, previous: int, previous_term: int, entries: list[Entry], committed: int
+) -> int | None:
+    agreed = _try_append(log, previous, previous_term, entries, committed)
+    if agreed is not None:
+        log.commit_to(min(committed, log.last_index))
+    return agreed
+
+
+@mutation(
+    "a heartbeat tells the commit index to a member that may not have the entries",
+    (leader, "broadcast_heartbeat"),
+    (replication, "broadcast_heartbeat"),
+)
+def heartbeats_commit_anything(raft: RaftState) -> None:
+    context, stamp = raft.reads.context(), raft.clock()
+    for member in raft.others:
+        raft.send(Message(Kind.HEARTBEAT, member, commit=raft.log.committed, context=context, stamp=stamp))
+
+
+@mutation("a leader stays one though it hears of a newer term", (core.RaftCore, "_on_higher_term"))
+def ignores_newer_terms(raft: core.RaftCore, message: Message) -> bool:
+    if raft.role is Role.LEADER:
+        return False
+    return _on_higher_term(raft, message)
+
+
+_on_higher_term = core.RaftCore._on_higher_term
+
+
+@mutation("a snapshot older than what is committed is taken", (follower, "restore"))
+def takes_old_snapshots(raft: RaftState, snapshot: Snapshot) -> bool:
+    committed = raft.log.committed
+    raft.log.committed = 0
+    taken = _restore(raft, snapshot)
+    if not taken:
+        raft.log.committed = max(committed, raft.log.committed)
+    return taken
+
+
+_restore = follower.restore
+
+
+@mutation("what an older term wrote is taken as being on disk", (core.RaftCore, "_on_lower_term"))
+def trusts_old_writes(raft: core.RaftCore, message: Message) -> None:
+    if message.kind is Kind.STORAGE_APPENDED and message.index:
+        raft.log.stable_to(message.index, raft.log.term_or_zero(message.index))
+    _on_lower_term(raft, message)
+
+
+_on_lower_term = core.RaftCore._on_lower_term
+
+
+# -- membership
+
+
+@mutation("a configuration change is proposed while another one waits", (leader, "_conf_change_problem"))
+def changes_members_at_will(_raft: RaftState, _change: Any) -> str:
+    return ""
+
+
+@mutation(
+    "a member campaigns before it has applied the newest configuration", (candidate, "_has_unapplied_conf_change")
+)
+def campaigns_with_an_old_configuration(_raft: RaftState) -> bool:
+    return False
+
+
+# -- reads
+
+
+@mutation("a leader always has the lease", (replication, "has_lease"), (leader, "has_lease"))
+def never_ending_lease(raft: RaftState) -> bool:
+    return raft.role is Role.LEADER
+
+
+@mutation("votes are given while the leader's lease runs", (core.RaftCore, "_on_higher_term"))
+def votes_against_the_lease(raft: core.RaftCore, message: Message) -> bool:
+    raft.election_elapsed = 1000
+    raft.hold_votes_ticks = 0
+    return _on_higher_term(raft, message)
+
+
+_send_timeout_now = leader.send_timeout_now
+
+
+@mutation("a leader keeps its lease though it has told another to start an election", (leader, "send_timeout_now"))
+def keeps_lease_while_handing_over(raft: RaftState, to: int) -> None:
+    _send_timeout_now(raft, to)
+    raft.gave_up_lease = False
+
+
+@mutation("reads are answered without asking the others", (leader, "_confirm_read"))
+def reads_without_quorum(raft: RaftState, message: Message) -> None:
+    leader.answer_read(raft, message, raft.log.committed)
+
+
+_add = PendingReads.add
+
+
+def reads_too_early(_raft: RaftState) -> bool:
+    return True
+
+
+MUTATIONS.append(
+    Mutation(
+        "reads_too_early",
+        "a new leader answers reads before it knows what is committed",
+        ((RaftState, "has_committed_in_term", property(reads_too_early)),),
+    )
+)

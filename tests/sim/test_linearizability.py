@@ -1,0 +1,96 @@
+"""The checker against small histories known by hand, and against every order tried one by one."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from math import inf
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.sim.linearizability import Act, Operation, Value, check
+
+
+def read(called: float, returned: float, result: Value) -> Operation:
+    return Operation(Act.READ, called, returned=returned, result=result)
+
+
+def write(called: float, returned: float, value: int) -> Operation:
+    return Operation(Act.WRITE, called, value=value, returned=returned)
+
+
+def cas(called: float, returned: float, expected: Value, value: int, result: bool | None = None) -> Operation:
+    return Operation(Act.CAS, called, value=value, expected=expected, returned=returned, result=result)
+
+
+def test_a_read_sees_the_write_before_it() -> None:
+    assert check([write(0, 1, 7), read(2, 3, 7)]).is_linearizable
+    assert not check([write(0, 1, 7), read(2, 3, None)]).is_linearizable
+
+
+def test_a_read_beside_a_write_sees_either() -> None:
+    for result in (None, 7):
+        assert check([write(0, 3, 7), read(1, 2, result)]).is_linearizable
+
+
+def test_once_seen_a_write_is_not_unseen() -> None:
+    assert not check([write(0, 9, 7), read(1, 2, 7), read(3, 4, None)]).is_linearizable
+
+
+def test_an_unknown_write_may_happen_late_or_never() -> None:
+    assert check([write(0, inf, 7), read(1, 2, None), read(3, 4, 7)]).is_linearizable
+    assert check([write(0, inf, 7), read(1, 2, None)]).is_linearizable
+    assert not check([write(0, inf, 7), read(1, 2, 7), read(3, 4, None)]).is_linearizable
+
+
+def test_one_of_two_equal_compare_and_sets_wins() -> None:
+    start = write(0, 1, 1)
+    assert check([start, cas(2, 5, 1, 2, True), cas(2, 5, 1, 3, False)]).is_linearizable
+    assert not check([start, cas(2, 5, 1, 2, True), cas(2, 5, 1, 3, True)]).is_linearizable
+
+
+def test_a_refusal_names_what_does_not_fit() -> None:
+    verdict = check([write(0, 1, 7), read(2, 3, 8)])
+    assert "read = 8" in str(verdict)
+
+
+def brute_force(history: list[Operation]) -> bool:
+    """Every order of every choice of unknown operations."""
+    known = [each for each in history if each.is_known]
+    unknown = [each for each in history if not each.is_known]
+    for choice in range(1 << len(unknown)):
+        chosen = known + [each for at, each in enumerate(unknown) if choice >> at & 1]
+        for order in permutations(chosen):
+            if any(
+                order[late].returned < order[early].called
+                for early in range(len(order))
+                for late in range(early, len(order))
+            ):
+                continue
+            state, fits = None, True
+            for each in order:
+                fits, state = each.apply(state)
+                if not fits:
+                    break
+            if fits:
+                return True
+    return False
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> Operation:
+    called = draw(st.integers(0, 8))
+    returned = draw(st.one_of(st.just(inf), st.integers(0, 6).map(lambda length: called + 0.5 + length)))
+    act = draw(st.sampled_from(Act))
+    values = st.sampled_from([None, 1, 2])
+    if act is Act.READ:
+        return read(called, returned, draw(values))
+    if act is Act.WRITE:
+        return write(called, returned, draw(st.sampled_from([1, 2])))
+    return cas(called, returned, draw(values), draw(st.sampled_from([1, 2])), draw(st.booleans()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(operations(), max_size=5))
+def test_the_search_agrees_with_trying_everything(history: list[Operation]) -> None:
+    assert check(history).is_linearizable == brute_force(history)
