@@ -42,6 +42,9 @@ from proxy.reql.evaluator import ReqlEvaluator
 from proxy.reql.feeds import FeedHub
 from proxy.reql.index_functions import index_keys
 from server import VERSION
+from server.backup_metrics import BackupCollector
+from server.backup_plug import backup_service
+from server.backup_tables import backup_tables
 from server.building import IndexBuilding
 from server.folder import DataFolder
 from server.replica import Replica
@@ -104,6 +107,20 @@ class Assembly:
         self._views = Views(self._machine.store.view, time.time)
         self._system = SystemTables(_site(settings, folder))
         self._system.add(views_table(self._views))
+        self._backups = backup_service(
+            settings.backup,
+            folder,
+            self._node,
+            self._store,
+            self._machine,
+            self._propose,
+            self._feeds.poll,
+            loop,
+            reactor,
+            VERSION,
+        )
+        self._kept.needs.append(self._backups.keep_from)
+        self._system.add(*backup_tables(self._backups))
         self._ledger = Ledger(time.monotonic)
         world = ServerWorld(self._replica, self._system, self._feeds, self._views, self._ledger.traffic)
         world.lineage = folder.identity.cluster_id
@@ -199,12 +216,13 @@ class Assembly:
     # -- inside
 
     def _stop_chores(self) -> None:
+        self._backups.stop()
         if self._chores.running:
             self._chores.stop()
 
     def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
         settings = self._settings
-        kept = KeptLog(self._store, settings.log.retain_bytes)
+        self._kept = kept = KeptLog(self._store, settings.log.retain_bytes)
         node = Node(
             Config(member_id=MEMBER_ID, max_uncommitted_bytes=settings.log.uncommitted_bytes),
             self._store,
@@ -225,7 +243,8 @@ class Assembly:
         site, data_dir = (lambda: self._system.site), str(self._folder.path)
         vitals = Vitals(site, data_dir, self._node, self._store, self._machine, self._clients)
         tls = certificate(http.tls.certificate_file, http.tls.key_file, http.tls.ca_file)
-        return HttpListener(self._clients, vitals.pages(), self._reactor, http.address, http.port, tls)
+        pages = vitals.pages(BackupCollector(self._backups))
+        return HttpListener(self._clients, pages, self._reactor, http.address, http.port, tls)
 
     async def _start_web(self, web: HttpListener) -> None:
         http = self._settings.http
@@ -299,12 +318,14 @@ class Assembly:
         jobs = Jobs(system, clients, sizes, time.monotonic)
         issues = Issues()
         issues.add(log_write_issues(system, self._recent_log))
+        issues.add(lambda env, form: self._backups.alarms.issues())
         stats = Stats(system, self._ledger, clients, sizes)
         system.add(jobs.declared(), issues.declared(), stats.declared(), logs_table(system, self._recent_log))
         return jobs
 
     def _every_second(self) -> None:
         self._ledger.tick(self._clients.queries_total, self._machine.catalog.tables)
+        self._backups.tick()
         self._feeds.poll()
         self._views.drop_idle()
 

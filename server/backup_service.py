@@ -148,10 +148,6 @@ class BackupService:
     def vault_rows(self) -> list[Row]:
         return list(vault_rows(self.archiver, self.ledger.documents(VAULTS), self.work.inventories))
 
-    def metrics(self) -> dict[str, float]:
-        """Figures for the metrics page, by name and labels as Prometheus writes them."""
-        return self.alarms.metrics()
-
     # -- inside
 
     async def _back_up(self, job: Job) -> Row:

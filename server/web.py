@@ -37,9 +37,11 @@ class Vitals:
         self._machine = machine
         self._clients = clients
 
-    def pages(self) -> Pages:
-        """For the web port."""
+    def pages(self, *more: Collector) -> Pages:
+        """For the web port; `more` figures come from rooms that this one does not know."""
         registry = CollectorRegistry()
+        for collector in more:
+            registry.register(collector)
         registry.register(ClientsCollector(self._clients))
         registry.register(ServerCollector(self))
         return Pages(f"RewindDB {self._site().name}", self.sections, registry)
