@@ -77,6 +77,29 @@ def test_a_full_disk_stops_writes_and_with_space_again_everything_acknowledged_i
     check_rows(start("--config", str(config), data_dir=disk / "data", command=command), acknowledged)
 
 
+def test_a_failed_sync_stops_the_server_and_is_never_tried_again(start, tmp_path):
+    trigger = tmp_path / "now"
+    server = start(command=(sys.executable, "-m", "integration.failing_sync", str(trigger)))
+    conn = server.connect()
+    r.table_create("t").run(conn)
+    r.table("t").insert([{"id": n} for n in range(20)]).run(conn)
+    trigger.touch()
+    with pytest.raises(errors.ReqlOpIndeterminateError, match="Input/output error"):
+        r.table("t").insert({"id": 20}).run(conn)
+    assert server.wait() == 1
+    assert "Input/output error" in server.output
+    check_rows(start(), 20)
+
+
+def test_a_folder_that_can_only_be_read_is_refused(start, small_disk):
+    disk, inside = small_disk
+    command = (*inside, sys.executable, "-m", "server")
+    assert start("--cache-bytes", "8388608", data_dir=disk / "data", command=command).stop() == 0
+    subprocess.run([*inside, "mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(DidNotStart, match="Cannot use the data folder .*: Read-only file system"):
+        start("--cache-bytes", "8388608", data_dir=disk / "data", command=command)
+
+
 def test_a_folder_that_cannot_be_made_is_refused(start, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DidNotStart, match="Cannot use the data folder"):
