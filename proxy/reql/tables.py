@@ -12,7 +12,7 @@ from typing import Any
 from model import datum as d
 from model.catalog import Index
 from model.catalog import Table as CatalogTable
-from model.errors import ReqlOpFailedError, ReqlQueryLogicError
+from model.errors import ReqlError, ReqlOpFailedError, ReqlQueryLogicError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, IteratorStream, Rows, Stream, chunked
 from proxy.reql.traffic import Traffic
@@ -224,6 +224,15 @@ class KeyedRows(Stream):
         return None if texts is None else list(map(d.loads, texts))
 
 
+def _entries(key: Any) -> tuple[bytes, bytes]:
+    """The range of an index's entries under a key. What cannot be one is found out by the reading, which is no term."""
+    try:
+        return prefix_range(bound_key(key, primary=False))
+    except ReqlError as error:
+        error.path = ()
+        raise
+
+
 class KeyedIndexRows(Stream):
     """get_all by secondary index: one range for each key, in the order of the keys' bytes."""
 
@@ -235,7 +244,7 @@ class KeyedIndexRows(Stream):
         self.source = source
         self.index = index
         self.keys = keys
-        self._ranges = sorted((prefix_range(bound_key(key, primary=False)) for key in keys), reverse=True)
+        self._ranges = sorted(map(_entries, keys), reverse=True)
         self._scan: IndexScan | None = None
 
     def source_texts(self, env: Any) -> list[bytes] | None:

@@ -9,13 +9,13 @@ from model import datum as d
 from model import function_blob, pretty_query, pseudo_binary
 from model.catalog import Catalog, Index
 from model.effect import Kind
-from model.errors import ReqlOpFailedError, UnfitArchive
+from model.errors import ReqlOpFailedError, ReqlQueryLogicError, UnfitArchive
 from proxy.reql.closing import closed_function
 from proxy.reql.ids import Term
 from proxy.reql.permissions import require_config
 from proxy.reql.registry import ALWAYS, NEVER, fail, term
 from proxy.reql.tables import StoredTable
-from proxy.reql.values import Func, SingleSelection, Table, as_bool, as_func, as_string, as_table
+from proxy.reql.values import Func, SingleSelection, Table, as_bool, as_datum, as_func, as_string, as_table
 
 TERM_NAMES: Callable[[int], str] = {int(id): id.name for id in Term}.__getitem__
 POLL_S = 0.05
@@ -45,7 +45,8 @@ def display_name(table: Table) -> str:
 
 def _check_deterministic(function: Func, what: str) -> None:
     if function.determinism != ALWAYS:
-        fail(f"Could not prove function deterministic.  {what} must be deterministic.")
+        message = f"Could not prove function deterministic.  {what} must be deterministic."
+        raise ReqlQueryLogicError(message, function.path)
 
 
 def _definition(env: Any, table: Table, name: str, source: Any) -> dict[str, Any]:
@@ -72,12 +73,13 @@ def _definition(env: Any, table: Table, name: str, source: Any) -> dict[str, Any
     Term.INDEX_CREATE,
     "sindex_create",
     "2..3",
-    takes=(as_table, as_string, None),
+    takes=(as_table, as_datum, None),
     optargs={"multi": as_bool, "geo": as_bool},
     determinism=NEVER,
 )
-def index_create(env: Any, table: Table, name: str, source: Any = None, **optargs: Any) -> dict[str, int]:
+def index_create(env: Any, table: Table, name: Any, source: Any = None, **optargs: Any) -> dict[str, int]:
     """Declares a secondary index; every server builds it for itself."""
+    name = as_string(env, name)
     if name == table.source.primary_key:
         fail(f"Index name conflict: `{name}` is the name of the primary key.")
     definition = _definition(env, table, name, source)
@@ -101,8 +103,9 @@ def _still_there(catalog: Catalog, table: Table, table_id: int) -> Any:
     return found
 
 
-@term(Term.INDEX_DROP, "sindex_drop", "2", takes=(as_table, as_string), determinism=NEVER)
-def index_drop(env: Any, table: Table, name: str) -> dict[str, int]:
+@term(Term.INDEX_DROP, "sindex_drop", "2", takes=(as_table, as_datum), determinism=NEVER)
+def index_drop(env: Any, table: Table, name: Any) -> dict[str, int]:
+    name = as_string(env, name)
     table_id = configurable(env, table, _absent(table, name))
 
     def change(catalog: Catalog, unused: Any) -> tuple[list[Any], None]:
