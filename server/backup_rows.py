@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 from backup.access import ACCESS_FIELDS, NAME, VaultAccess, access_from
 from backup.plan_expiry import POLICY_FIELDS, policy_from
@@ -283,6 +284,13 @@ def task_document(key: Any, row: Mapping[str, Any], catalog: Catalog, now_ms: in
     if task == "sync" and (not document["to"] or len(document["vaults"]) != 1 or document["to"] in vaults):
         raise refuse("The task `sync` copies from one `vault` to another one, `to`.")
     return document, wait
+
+
+def new_task(task: str, vaults: list[str], now_ms: int, user: str) -> Row:
+    """The document of a task that the server itself asks for."""
+    job = job_fields(str(uuid4()), f"{task}-{now_ms}", now_ms, user)
+    asked = {"task": task, "vaults": vaults, "depth": "files", "part": None, "dry_run": False, "to": None}
+    return {**job, **asked, "result": None}
 
 
 def _part(part: Any) -> list[int] | None:

@@ -13,7 +13,18 @@ from uuid import uuid4
 from backup.timetable import next_due_ms
 from model.errors import BadSetting
 from server.backup_ledger import Ledger, put_effect
-from server.backup_rows import ACTIVE, BACKUPS, SCHEDULES, TASKS, VAULTS, Row, default_name, job_fields, time_at
+from server.backup_rows import (
+    ACTIVE,
+    BACKUPS,
+    SCHEDULES,
+    TASKS,
+    VAULTS,
+    Row,
+    default_name,
+    job_fields,
+    new_task,
+    time_at,
+)
 
 SCHEDULER: Final = "schedule"
 
@@ -74,12 +85,10 @@ class Schedules:
             job = {**job_fields(str(uuid4()), name, now_ms, SCHEDULER), "schedule": document["name"], "vaults": vaults}
             job |= {"databases": document["databases"], "tables": document["tables"]}
             return BACKUPS, {**job, "max_bytes_per_s": 0, "hold": False, "images": []}
-        name = f"{document['name']}-{now_ms}"
-        job = {**job_fields(str(uuid4()), name, now_ms, SCHEDULER), "schedule": document["name"], "vaults": vaults}
         parts = document["parts"]
         part = [document["runs"] % parts + 1, parts] if parts > 1 else None
-        job |= {"task": action, "depth": document["depth"], "part": part, "dry_run": False, "to": document["to"]}
-        return TASKS, {**job, "result": None}
+        job = {**new_task(action, vaults, now_ms, SCHEDULER), "schedule": document["name"], "part": part}
+        return TASKS, {**job, "depth": document["depth"], "to": document["to"]}
 
     def rows(self) -> list[Row]:
         """The rows of `rethinkdb.backup_schedules`."""

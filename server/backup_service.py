@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.threads import deferToThread
@@ -25,13 +25,14 @@ from server.backup_children import Children
 from server.backup_lane import Job, Lane
 from server.backup_ledger import Ledger
 from server.backup_restore import Restores
-from server.backup_rows import BACKUPS, RESTORES, SUCCESSFUL, TASKS, VAULTS, Row
+from server.backup_rows import BACKUPS, RESTORES, SUCCESSFUL, TASKS, VAULTS, Row, new_task
 from server.backup_schedules import Schedules
 from server.backup_work import BackupWork, Source
 
 log = logging.getLogger("rewinddb.backup")
 
-LOOK_EVERY_S = 900.0
+LOOK_EVERY_S: Final = 900.0
+AFTER_BACKUP: Final = "retention"  # who asks for a task that follows from a backup
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class BackupService:
         seconds = children.seconds
         self.lanes = {
             BACKUPS: Lane(BACKUPS, ledger, seconds, self._back_up, told_backup),
-            TASKS: Lane(TASKS, ledger, seconds, self.work.do_task, told_task),
+            TASKS: Lane(TASKS, ledger, seconds, self._do_task, told_task),
             RESTORES: Lane(RESTORES, ledger, seconds, self.restores.restore, told_restore),
         }
         self.schedules = Schedules(ledger)
@@ -153,15 +154,39 @@ class BackupService:
     async def _back_up(self, job: Job) -> Row:
         result = await self.work.back_up(job)
         for image in result["images"]:
-            ensureDeferred(self._tidy(image["vault"])).addErrback(_log_failure)
+            self._after_new_image(self.work.vault(image["vault"]))
         return result
 
-    async def _tidy(self, name: str) -> None:
-        vault = self.work.vault(name)
-        deleted = await self.work.tidy(vault)
-        if deleted is not None:
-            message = f"expired {len(deleted['images'])} images and {deleted['slices']} slices in vault {name}"
-            await self.ledger.commit(self.ledger.entry("expired", message, {"vault": name, **deleted}))
+    async def _do_task(self, job: Job) -> Row:
+        result = await self.work.do_task(job)
+        for name in job.row["vaults"]:
+            if job.row["task"] == "synthesise":
+                self._after_new_image(self.work.vault(name))
+            self._note_expired(name)
+        return result
+
+    def _after_new_image(self, vault: Row) -> None:
+        """What the retention lets go of is deleted by a task of its own; without one the vault is looked at."""
+        if not vault["retention"]:
+            ensureDeferred(self.work.look(vault)).addErrback(_log_failure)
+            return
+        document = new_task("expire", [vault["name"]], self.ledger.now_ms(), AFTER_BACKUP)
+        self.ledger.put(TASKS, document["id"], document).addErrback(_log_failure)
+
+    def _note_expired(self, name: str) -> None:
+        """Marks, in rows of backups, the images that a vault was seen not to hold any more."""
+        inventory = self.work.inventories.get(self.work.vault(name)["id"])
+        if inventory is None:
+            return
+        there = {image["image"] for image in inventory["images"]}
+        for key, row in self.ledger.documents(BACKUPS).items():
+            gone = [image["vault"] == name and image["image"] not in there for image in row["images"]]
+            if any(gone):
+                images = [
+                    {**image, "expired": True} if is_gone else image
+                    for image, is_gone in zip(row["images"], gone, strict=True)
+                ]
+                self.ledger.amend(BACKUPS, key, {"images": images})
 
     def _look_now_and_then(self) -> None:
         now_s = self.children.seconds()

@@ -200,19 +200,6 @@ class BackupWork:
             plain["to"] = access_from(self.vault(row["to"])).as_plain()
         return plain
 
-    async def tidy(self, vault: Row) -> Row | None:
-        """After a new image: lets go of what the vault's retention does not cover; what was deleted, if anything."""
-        deleted = None
-        if vault["retention"]:
-            plain = {"job": "expire", "retention": vault["retention"], "now_ms": self._ledger.now_ms()}
-            child = self._children.start({**plain, "dry_run": False, **_access(vault)}, lambda event: None)
-            try:
-                deleted = await child.done
-            except RewindError as error:
-                log.warning("vault %s cannot be tidied: %s", vault["name"], error)
-        await self.look(vault)
-        return deleted if deleted and (deleted["images"] or deleted["slices"]) else None
-
     async def look(self, vault: Row) -> None:
         """Finds out anew what a vault holds; one that cannot be looked at keeps what was seen last."""
         child = self._children.start({"job": "look", **_access(vault)}, lambda event: None)
