@@ -138,13 +138,14 @@ class StreamCursor:
 class FeedCursor:
     """The responses of a query with changefeeds: the first comes at once, the others when there is news."""
 
-    __slots__ = ("_empty_after_s", "_env", "_left", "_limits", "_stream")
+    __slots__ = ("_empty_after_s", "_env", "_left", "_limits", "_stream", "_was_full")
 
     def __init__(self, env: Env, stream: Stream, returns_empty_batches: bool) -> None:
         self._env = env
         self._stream = stream
         self._limits = BatchLimits(env)
         self._left: list[bytes] = []
+        self._was_full = False  # the last batch: then there may be more at once, or it was the end
         self._empty_after_s = self._limits.max_seconds if returns_empty_batches else None
 
     def first_batch(self) -> Answer:
@@ -152,8 +153,10 @@ class FeedCursor:
 
     def next_batch(self) -> Answer:
         max_rows, max_bytes, _ = self._limits.later()
-        if self._left:
-            return self._collect(max_rows, max_bytes)
+        if self._was_full:
+            answer = self._collect(max_rows, max_bytes)
+            if answer.items or answer.kind is not PARTIAL:
+                return answer
         began_s = self._env.world.now_s()
         while True:
             if not self._wait(began_s):
@@ -186,6 +189,7 @@ class FeedCursor:
             if not texts and not any(feed.is_ready for feed in env.feeds):
                 break
         self._left = items[max_rows:]
+        self._was_full = len(items) >= max_rows or size >= max_bytes
         now_s = env.world.now_s()
         for feed in env.feeds:
             feed.last_sent_s = now_s

@@ -106,7 +106,11 @@ class StoredTable:
         """The rows under any of the keys, as often as the key is given."""
         if index_name is None or index_name == self.primary_key:
             return KeyedRows(self, [primary_key_bytes(key) for key in keys], keys)
-        index = self.ordered_index(env, index_name)
+        try:
+            index = self.ordered_index(env, index_name)
+        except ReqlError as error:
+            error.path = ()  # found out by the reading, as for keys
+            raise
         return KeyedIndexRows(self, index, keys)
 
 

@@ -33,11 +33,15 @@ ALWAYS_CHANGES: Final = 2
 class Stats:
     """What a write comes to, as its result: counters, the first error, changes, warnings."""
 
-    __slots__ = ("changes", "counts", "first_error", "limit", "return_changes", "truncated", "warnings", "was_used")
+    __slots__ = (
+        "_first_is_of_a_row", "changes", "counts", "first_error", "limit", "return_changes", "truncated", "warnings",
+        "was_used",
+    )  # fmt: skip
 
     def __init__(self, return_changes: int, array_limit: int) -> None:
         self.counts = {"deleted": 0, "errors": 0, "inserted": 0, "replaced": 0, "skipped": 0, "unchanged": 0}
         self.first_error: str | None = None
+        self._first_is_of_a_row = False
         self.return_changes = return_changes
         self.changes: list[dict[str, Any]] = []
         self.limit = array_limit
@@ -48,6 +52,13 @@ class Stats:
     def add_error(self, message: str) -> None:
         self.counts["errors"] += 1
         if self.first_error is None:
+            self.first_error = message
+
+    def add_error_of_a_row(self, message: str) -> None:
+        """An error that RethinkDB finds in what is to be written, before it tries to write anything."""
+        self.counts["errors"] += 1
+        if not self._first_is_of_a_row:
+            self._first_is_of_a_row = True
             self.first_error = message
 
     def add_change(self, change: dict[str, Any]) -> None:

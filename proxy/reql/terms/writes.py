@@ -134,7 +134,7 @@ class _Insertion:
             key = primary_key_bytes(row[primary_key])
         except ReqlRuntimeError as error:
             self._stats.was_used = True
-            self._stats.add_error(error.message)
+            self._stats.add_error_of_a_row(error.message)
             if self._stats.return_changes:
                 self._stats.add_change({"old_val": None, "new_val": None, "error": error.message})
             return
@@ -234,7 +234,9 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
 
 def _blamed(error: ReqlError, nodes: list[Node], optargs: dict[str, Node], path: Path) -> Path:
     if isinstance(error.at, int):
-        return nodes[error.at].path
+        node = nodes[error.at]
+        # An array that was a sequence is still blamed on where the sequence came from.
+        return node.arguments[0].path if node.term == Term.COERCE_TO else node.path
     return optargs[error.at].path if error.at in optargs else path
 
 
