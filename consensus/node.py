@@ -143,6 +143,11 @@ class Node:
         """Whether no other member can have become leader by now."""
         return self.failed is None and self.core.has_lease
 
+    @property
+    def silent_ms(self) -> int:
+        """How long ago the leader was last heard of, in milliseconds; 0 for the leader itself."""
+        return 0 if self.core.is_leader else round(self.core.election_elapsed * self._tick_s * 1000)
+
     def status(self) -> Status:
         """This member's view of the group."""
         return self.core.status()
@@ -183,6 +188,13 @@ class Node:
             is_same = self.core.log.term_or_zero(log_index) == raft_term
             answer = None if is_same else LeadershipLost("Another leader's entry has this index, or it is long past.")
             self._soon(lambda: done(answer))
+
+    def give_up_waiting(self, raft_term: int) -> None:
+        """Whoever waits for an entry of that term or an earlier one is told that its fate is unknown.
+
+        For a member that lost the lead and hears of no other leader: nobody should wait for the end of that.
+        """
+        self._waiters.give_up(raft_term, LeadershipLost("Leadership was lost before this was known to be committed."))
 
     def read_index(self, done: Done) -> None:
         """Calls `done(None)` once what is applied here holds all that was committed before this call."""

@@ -57,6 +57,10 @@ class EntryWaiters:
         error = LeadershipLost("A snapshot of another leader took the place of this entry, or holds it.")
         self._fail_where(lambda index, _: index <= log_index, error)
 
+    def give_up(self, raft_term: int, error: Exception) -> None:
+        """Nobody is to wait any longer for entries of that term or earlier ones."""
+        self._fail_where(lambda _, entry_term: entry_term <= raft_term, error)
+
     def fail(self, error: Exception) -> None:
         """Nothing more will be applied."""
         self._fail_where(lambda *_: True, error)

@@ -134,6 +134,11 @@ class Forwarder:
         for key in [key for key in self._serving if key[0] == member]:
             self._serving[key].stop()
 
+    def give_up(self, member: int) -> None:
+        """A member leads no more and has not answered for a while: what waits for it waits in vain."""
+        for asked in [asked for asked in self._asked.values() if asked.leader == member and asked.is_waiting]:
+            asked.break_off()
+
     def _serve(self, member: int, message: list[Any]) -> None:
         _, number, user, host, port, flags, body = message
         context = QueryContext(
@@ -204,6 +209,10 @@ class _Asked:
             done(None, message[2:])
         else:
             done(error_from(*message[2:]))
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._done is not None
 
     def break_off(self) -> None:
         self._forget()

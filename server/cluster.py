@@ -1,0 +1,497 @@
+"""This server as a member: who the others are, what is to be done about them, and who should lead.
+
+One rule: every decision is taken by the leader from the replicated documents and from what it hears; a follower only
+tells about itself. A server on its own is a cluster of one: nothing here is switched off for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import orjson
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+
+from consensus.messages import ConfChange, ConfState
+from consensus.node import Node
+from consensus.tracker import Flow
+from model.catalog import Catalog
+from model.effect import Effect
+from model.errors import NotLeader, RewindError
+from proxy.answers import ATOM, QueryContext
+from proxy.fibers import FiberPool
+from proxy.forward import Forwarder
+from proxy.reql.ids import Term
+from server.cluster_stalls import StallMeter
+from server.cluster_vitals import MARK, Hearsay, Vitals, encode_vitals
+from server.members import (
+    FEATURES,
+    JOINT_CHANGES,
+    LEARNER,
+    MEMBERS,
+    Member,
+    Reach,
+    foreign_effects,
+    has_to_step_aside,
+    members_of,
+    next_changes,
+    role_of,
+    shared_features,
+    split_address,
+    successor,
+)
+
+log = logging.getLogger("rewinddb.server")
+
+EVERY_S: Final = 1.0
+HAND_OVER_S: Final = 3.0
+LOOK_S: Final = 0.02
+GIVE_UP_S: Final = 2.0  # after a change of leader: what the old one has not answered by then is lost
+STEP_ASIDE_EVERY_S: Final = 5.0
+
+
+class Links(Protocol):
+    """The connections to the other servers (`server.cluster_links`)."""
+
+    def send_query(self, member: int, payload: bytes) -> bool:
+        """Something beside Raft to a member; False if there is no link to it."""
+
+    def set_members(self, addresses: Mapping[int, tuple[str, int]]) -> None:
+        """Whom to be linked to; links to others end."""
+
+    def is_linked(self, member: int) -> bool: ...
+    def snapshot_progress(self, member: int) -> tuple[int, int] | None:
+        """(bytes that arrived, bytes in all) of a snapshot that is being sent to a member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Self:
+    """What this server is, in the cluster. address: host:port that the others find it at."""
+
+    cluster_id: str
+    member_id: int
+    server_id: str
+    name: str
+    address: str
+    version: str
+    peers: Mapping[int, str]  # where others were when this server joined
+
+
+class Cluster:
+    """One per server. `about()` is what system tables show of this server; `free_bytes()` is of the log's disk."""
+
+    def __init__(
+        self,
+        me: Self,
+        node: Node,
+        catalog: Catalog,
+        links: Links,
+        forwarder: Forwarder,
+        fibers: FiberPool,
+        reactor: Any,
+        about: Callable[[], dict[str, Any]],
+        free_bytes: Callable[[], int],
+        low_bytes: int,
+        indexes_waiting: Callable[[], int],
+        propose: Callable[[list[Effect]], Deferred[None]],
+        on_removed: Callable[[RewindError], None],
+    ) -> None:
+        self.me = me
+        self.cluster_id = me.cluster_id
+        self.member_id = me.member_id
+        self.stalls = StallMeter(reactor)
+        self._node = node
+        self._catalog = catalog
+        self._links = links
+        self._forwarder = forwarder
+        self._fibers = fibers
+        self._reactor = reactor
+        self._about = about
+        self._free_bytes = free_bytes
+        self._low_bytes = low_bytes
+        self._indexes_waiting = indexes_waiting
+        self._propose = propose
+        self._on_removed = on_removed
+        self._hearsay = Hearsay(reactor.seconds)
+        self._chores = LoopingCall(self.every_second)
+        self._chores.clock = reactor
+        self._members: dict[int, Member] = {}
+        self._members_of = -1  # the catalog's revision
+        self._leader_before: int | None = None
+        self._is_announcing = False
+        self._pending_change = 0  # the log index of the last change proposed here
+        self._stepped_aside_s = float("-inf")
+        self._told_disk = False
+
+    # -- what is known
+
+    @property
+    def members(self) -> dict[int, Member]:
+        """All documents, as applied here."""
+        if self._members_of != self._catalog.revision:
+            self._members = members_of(self._catalog, self.cluster_id)
+            self._members_of = self._catalog.revision
+        return self._members
+
+    @property
+    def conf(self) -> ConfState:
+        """Raft's configuration, as applied here."""
+        return self._node.core.tracker.membership.conf_state()
+
+    @property
+    def leader_id(self) -> int | None:
+        return self._node.leader_id
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this server is all of its cluster."""
+        conf = self.conf
+        return conf.voters == (self.member_id,) and not conf.voters_outgoing
+
+    def can_use(self, feature: str) -> bool:
+        """Whether all members have a feature, so that one of them may use it."""
+        return feature in shared_features(self.members.values(), FEATURES)
+
+    def active(self) -> list[int]:
+        """The members that answer, this one among them; on the leader only."""
+        return [self.member_id, *(member for member, reach in self._reach().items() if reach.is_active)]
+
+    def _reach(self) -> dict[int, Reach]:
+        core = self._node.core
+        if not core.is_leader:
+            return {}
+        progress = core.tracker.progress
+        return {
+            member: Reach(progress[member].match, progress[member].recent_active or self._links.is_linked(member))
+            for member in core.others
+        }
+
+    def admit(self, member_id: int, server_id: str) -> str:
+        """Why a server is not linked to, or "" (the `Admit` port of consensus/links)."""
+        member = self.members.get(member_id)
+        if member is None:
+            return ""  # it may be newer than what is applied here; it has to know the secret in any case
+        if member.is_removed:
+            return (
+                f"Member {member_id} was removed from the cluster. It can come back only as a new member: with an "
+                "empty data folder and an invitation."
+            )
+        if member.server_id != server_id:
+            return (
+                f"Member {member_id} is another server. A server that lost its disk can come back only as a new "
+                "member: with an empty data folder and an invitation."
+            )
+        return ""
+
+    def vitals(self) -> Vitals:
+        """This member's own."""
+        core, free = self._node.core, self._free_bytes()
+        others = [member for member in core.others if self._links.is_linked(member)]
+        return Vitals(
+            self._node.applied_index,
+            core.log.committed,
+            core.last_index,
+            round(self.stalls.longest_ms(), 1),
+            free,
+            free < self._low_bytes,
+            self._indexes_waiting(),
+            others,
+            self._node.silent_ms,
+        )
+
+    def vitals_of(self, member_id: int) -> Vitals | None:
+        """What a member last said; None if it is silent."""
+        return self.vitals() if member_id == self.member_id else self._hearsay.of(member_id)
+
+    def row_about(self, member: Member) -> dict[str, Any]:
+        """What the table `members` shows of a member's state."""
+        vitals = self.vitals_of(member.member_id)
+        core = self._node.core
+        progress = core.tracker.progress.get(member.member_id) if core.is_leader else None
+        row: dict[str, Any] = {"health": self._health(member, vitals), "log": None, "lag_entries": None}
+        if vitals is not None:
+            newest = core.last_index if core.is_leader else max(core.log.committed, vitals.last_index)
+            row["log"] = {
+                "last": vitals.last_index,
+                "committed": vitals.commit_index,
+                "applied": vitals.applied_index,
+            }
+            row["lag_entries"] = max(0, newest - vitals.applied_index)
+            row["longest_stall_ms"] = vitals.stall_ms
+            row["free_disk_bytes"] = vitals.free_bytes
+            row["leader_heard_ms_ago"] = vitals.silent_ms
+            row["indexes_in_construction"] = vitals.indexes_waiting
+            row["connected_to"] = vitals.connected
+        if progress is not None and member.member_id != self.member_id:
+            row["acknowledged"] = progress.match
+            shipped = self._links.snapshot_progress(member.member_id)
+            if shipped is not None:
+                row["snapshot"] = {"sent_bytes": shipped[0], "bytes": shipped[1]}
+        return row
+
+    def _health(self, member: Member, vitals: Vitals | None) -> str:
+        if vitals is None:
+            return "unreachable"
+        if not role_of(member.member_id, self.conf):
+            return "joining"
+        core = self._node.core
+        progress = core.tracker.progress.get(member.member_id) if core.is_leader else None
+        if progress is not None and progress.flow is Flow.SNAPSHOT:
+            return "taking a snapshot"
+        if vitals.is_disk_low:
+            return "disk nearly full"
+        if vitals.indexes_waiting:
+            return "building indexes"
+        return "ok"
+
+    # -- life
+
+    def start(self) -> None:
+        """Begins to look after the cluster."""
+        self.connect()
+        self.stalls.start()
+        self._chores.start(EVERY_S, now=False)
+
+    def stop(self) -> None:
+        self.stalls.stop()
+        if self._chores.running:
+            self._chores.stop()
+
+    def connect(self) -> None:
+        """Links are to be there to all members that are known."""
+        addresses = {member: address for member, address in self.me.peers.items() if member not in self.members}
+        for member in self.members.values():
+            if not member.is_removed:
+                addresses[member.member_id] = member.address
+        addresses.pop(self.member_id, None)
+        split = {member: split_address(address) for member, address in addresses.items()}
+        self._links.set_members({member: address for member, address in split.items() if address is not None})
+
+    def catalog_changed(self, effect: Effect) -> None:
+        """To be called for each change of the catalog."""
+        if effect[1] == MEMBERS:
+            self.connect()
+            self._look_for_own_removal()
+
+    def replaced(self) -> None:
+        """The whole state was replaced by a snapshot."""
+        self._members_of = -1
+        self.connect()
+        self._look_for_own_removal()
+
+    def _look_for_own_removal(self) -> None:
+        mine = self.members.get(self.member_id)
+        if mine is not None and mine.is_removed and not role_of(self.member_id, self.conf):
+            self._on_removed(
+                RewindError(
+                    "This server was removed from its cluster.",
+                    "It can come back only as a new member: with an empty data folder and an invitation.",
+                )
+            )
+
+    def conf_changed(self) -> None:
+        """Raft uses another configuration from now on."""
+        self._look_for_own_removal()
+        self._reactor.callLater(0, self.reconcile)
+
+    def leadership_changed(self) -> None:
+        """This member knows another leader, or none, or leads itself."""
+        before, now = self._leader_before, self._node.leader_id
+        if now is not None and now != before:
+            self._leader_before = now
+            log.info("member %d leads the cluster", now)
+            if before is not None and before != self.member_id:
+                self._reactor.callLater(GIVE_UP_S, self._give_up, before)
+        if before == self.member_id and now != self.member_id:
+            self._reactor.callLater(GIVE_UP_S, self._node.give_up_waiting, self._node.core.raft_term)
+
+    def _give_up(self, leader: int) -> None:
+        if self._node.leader_id != leader:
+            self._forwarder.give_up(leader)
+
+    # -- what others say
+
+    def receive(self, member: int, payload: bytes) -> None:
+        """Something beside Raft from a member. Raises msgspec.DecodeError for what cannot be read."""
+        if payload[: len(MARK)] == MARK:
+            self._hearsay.take(member, payload)
+        else:
+            self._forwarder.receive(member, payload)
+
+    # -- every second
+
+    def every_second(self) -> None:
+        """Tells the others how this one is, and does what the leader has to do."""
+        message = encode_vitals(self.vitals())
+        for member in self._node.core.others:
+            self._links.send_query(member, message)
+        self._announce()
+        self._mind_the_disk()
+        self.reconcile()
+
+    def reconcile(self) -> None:
+        """The leader's next step from the configuration that is to the one that is wanted."""
+        node, core = self._node, self._node.core
+        if not node.can_serve or node.applied_index < self._pending_change:
+            return
+        members, conf = self.members, self.conf
+        if has_to_step_aside(members, conf, self.member_id):
+            self._step_aside("it is to vote no more")
+        changes = next_changes(members, conf, self._reach(), core.last_index, self.member_id)
+        if len(changes) > 1 and not self.can_use(JOINT_CHANGES):
+            del changes[1:]
+        if not changes:
+            return
+        try:
+            self._pending_change, _ = node.propose_conf_change(ConfChange(tuple(changes)))
+        except RewindError as error:
+            log.info("the members cannot be changed now: %s", error)
+            return
+        for change in changes:
+            log.info("member %d: %s", change.member_id, change.kind.name.lower().replace("_", " "))
+
+    def _mind_the_disk(self) -> None:
+        free = self._free_bytes()
+        is_low = free < self._low_bytes
+        if is_low and not self._told_disk:
+            log.warning("the disk of this server is nearly full: %d bytes are free", free)
+        self._told_disk = is_low
+        if is_low and self._node.is_leader and not self.is_alone:
+            self._step_aside("its disk is nearly full")
+
+    def _step_aside(self, why: str) -> None:
+        """Lets another member lead, if there is one that can."""
+        now = self._reactor.seconds()
+        if now - self._stepped_aside_s < STEP_ASIDE_EVERY_S:
+            return
+        self._stepped_aside_s = now
+        heir = self._heir()
+        if heir is None:
+            log.warning("this member should not lead (%s), but no other one can", why)
+        else:
+            log.info("member %d is to lead instead of this one: %s", heir, why)
+            self.transfer_to(heir)
+
+    def _heir(self) -> int | None:
+        reach = self._reach()
+        poor, unready = [], []
+        for member in reach:
+            vitals = self._hearsay.of(member)
+            wanted = self.members[member].wanted if member in self.members else LEARNER
+            if vitals is None or vitals.is_disk_low or wanted != "voter":
+                poor.append(member)
+            elif vitals.indexes_waiting:
+                unready.append(member)
+        best = successor(self.conf, reach, [*poor, *unready], self.member_id)
+        return best if best is not None else successor(self.conf, reach, poor, self.member_id)
+
+    def transfer_to(self, member_id: int) -> None:
+        """Asks a member to lead."""
+        self._node.transfer_leadership(member_id)
+
+    def hand_over(self, timeout_s: float = HAND_OVER_S) -> Deferred[None]:
+        """Lets another member lead before this one stops; fires when it does, or after the timeout."""
+        done: Deferred[None] = Deferred()
+        until = self._reactor.seconds() + timeout_s
+        heir = self._heir() if self._node.is_leader and not self.is_alone else None
+        if heir is None:
+            done.callback(None)
+            return done
+        self.transfer_to(heir)
+
+        def look() -> None:
+            is_over = not self._node.is_leader and self._node.leader_id is not None
+            if is_over or self._reactor.seconds() >= until:
+                done.callback(None)
+            else:
+                self._reactor.callLater(LOOK_S, look)
+
+        look()
+        return done
+
+    # -- this member's own document
+
+    def _announce(self) -> None:
+        """Has the document of this member say what it is now; the founder's is made here."""
+        if self._is_announcing or self._node.leader_id is None:
+            return
+        mine = self.members.get(self.member_id)
+        about = self._about()
+        told: dict[str, Any] = {
+            "address": self.me.address,
+            "version": self.me.version,
+            "features": list(FEATURES),
+            "about": about,
+        }
+        if mine is None:
+            if not (self._node.can_serve and self.is_alone):
+                return
+            first = Member(
+                self.member_id,
+                self.cluster_id,
+                self.me.server_id,
+                self.me.name,
+                self.me.address,
+                version=self.me.version,
+                features=tuple(FEATURES),
+                joined_ms=int(about.get("started", 0) * 1000),
+                about=about,
+            )
+            self._run(lambda: self._propose([*foreign_effects(self._catalog, self.cluster_id), first.effect()]))
+        elif mine.is_removed or told == {
+            "address": mine.address,
+            "version": mine.version,
+            "features": list(mine.features),
+            "about": mine.about,
+        }:
+            return
+        else:
+            self._run(lambda: self._fibers.errand(lambda: self.run_query(update_member(self.member_id, told))))
+
+    def _run(self, begin: Callable[[], Deferred[Any]]) -> None:
+        self._is_announcing = True
+
+        def ended(result: Any) -> None:
+            self._is_announcing = False
+            if isinstance(getattr(result, "value", None), Exception):
+                log.info("this member's own document could not be changed yet: %s", result.value)
+
+        try:
+            begin().addBoth(ended)
+        except NotLeader:
+            self._is_announcing = False
+
+    def run_query(self, body: bytes) -> Any:
+        """Runs a query of this server's own, on whichever member leads; inside a fiber. Raises ReqlError."""
+        answer = self._forwarder.start(body, QueryContext("admin", ("127.0.0.1", 0), 0, self._fibers))
+        assert answer.kind == ATOM, answer
+        result = orjson.loads(answer.items[0])
+        if isinstance(result, dict) and result.get("errors"):
+            raise RewindError(str(result.get("first_error")))
+        return result
+
+
+def update_member(member_id: int, fields: Mapping[str, Any]) -> bytes:
+    """The query that changes fields of a member's row."""
+    row = [int(Term.GET), [_table(MEMBERS), member_id]]
+    return _query([int(Term.UPDATE), [row, _literal(fields)]])
+
+
+def insert_member(row: Mapping[str, Any]) -> bytes:
+    """The query that lets a server in; its answer shows the row."""
+    return _query([int(Term.INSERT), [_table(MEMBERS), _literal(row)], {"return_changes": True}])
+
+
+def _table(name: str) -> list[Any]:
+    return [int(Term.TABLE), [[int(Term.DB), ["rethinkdb"]], name]]
+
+
+def _literal(value: Any) -> list[Any]:
+    return [int(Term.JSON), [orjson.dumps(value).decode()]]
+
+
+def _query(term: list[Any]) -> bytes:
+    return orjson.dumps([1, term, {}])
