@@ -110,6 +110,26 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """How patient links are. Sizes in bytes, times in seconds."""
+
+    frame_bytes: int = DEFAULT_FRAME_BYTES
+    buffer_bytes: int = 64 << 20
+    """Waiting for one member; what comes beyond that is dropped."""
+    greeting_s: float = 5.0
+    ping_s: float = 1.0
+    silence_s: float = 5.0
+    """A member that answers no ping for so long is called anew."""
+    retry_first_s: float = 0.05
+    retry_most_s: float = 3.0
+    strangers: int = 64
+    """Connections that have not proved who they are."""
+    piece_bytes: int = 256 << 10
+    ship_give_up_s: float = 60.0
+    snapshot_bytes: int = 1 << 44
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """Who is at the other end of a link that stands."""
 
