@@ -41,6 +41,8 @@ JOBS: Final = {
     "drill": "backup.jobs",
     "synthesise": "backup.jobs",
     "sync": "backup.jobs",
+    "bring_back": "backup.restore_jobs",
+    "tell_versions": "backup.restore_jobs",
 }
 
 

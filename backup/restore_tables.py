@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from backup.manifest import TableImage
 from backup.plan import Plan
@@ -130,20 +130,6 @@ class RebuiltTable:
     table: Table
     rows: int
     row_bytes: int
-
-    def as_plain(self) -> dict[str, Any]:
-        table = self.table
-        return {
-            "table_id": table.table_id,
-            "db": self.name.database,
-            "table": table.name,
-            "primary_key": table.primary_key,
-            "options": table.options,
-            "write_hook": table.write_hook,
-            "indexes": [{"name": index.name, "definition": index.definition} for index in table.indexes.values()],
-            "rows": self.rows,
-            "bytes": self.row_bytes,
-        }
 
 
 def rebuild_tables(

@@ -48,6 +48,7 @@ from server.backup_tables import backup_tables
 from server.building import IndexBuilding
 from server.folder import DataFolder
 from server.replica import Replica
+from server.restore_plug import plug_restores
 from server.retention import KeptLog
 from server.system import Site, SystemTables
 from server.system.accounts import USERS
@@ -122,6 +123,7 @@ class Assembly:
         self._kept.needs.append(self._backups.keep_from)
         self._system.add(*backup_tables(self._backups))
         self._ledger = Ledger(time.monotonic)
+        self._restores = plug_restores(self._backups, self._replica, self._fibers, folder, reactor)
         world = ServerWorld(self._replica, self._system, self._feeds, self._views, self._ledger.traffic)
         world.lineage = folder.identity.cluster_id
         world.array_limit = settings.limits.array_limit
@@ -339,6 +341,7 @@ class Assembly:
                 self._listener.port,
             )
 
+        self._restores.tick()
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000

@@ -1,0 +1,141 @@
+"""What a child process does for a restore into the running server, and for questions about the past.
+
+One rule: the past is read here, all of it, and checked; what the server gets is plain JSON and a folder of rows in
+which every row was looked at.
+
+The job says where the past is: `vault` (backup.access), or `log`, the server's own: {"folder", "last_index",
+"databases", "now_ms"}; both for questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from backup.access import access_from, open_vault
+from backup.child import Line
+from backup.history import Era, FindRows, continued, documents_at, eras_of, find_rows, versions
+from backup.manifest import ImageManifest, TableImage
+from backup.own_log import IMAGE, own_log
+from backup.rebuild import Progress
+from backup.restore import Planned, plan_from, read_entries
+from backup.restore_tables import NotThen, Source, Survey, check_row, choose, rebuild_tables, source_of, survey
+from backup.selection import TableName, parse_name
+from backup.shelf import Shelf, look
+from backup.timeline import ReadEntries, chain_from, format_time, parse_moment, plan_moment
+from backup.vault import Vault
+from model.catalog import Table
+from model.errors import UnfitArchive
+from model.keys import primary_key_bytes
+
+
+def bring_back(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """Rebuilds the chosen tables of a moment in the folder `scratch`, or finds the documents under `keys`.
+
+    Fields: to, image, names ("db" or "db.table"), keys (or None), dry_run. Tells {"event": "surveyed", "plan",
+    "tables"} before it begins, so that the server may end it. -> {"log_index", "time_ms", "tables"} or, for keys,
+    {"log_index", "time_ms", "documents": [{"key", "row" (JSON text or None)}]}.
+    """
+    planned, source, find = _source(job)
+    surveyed = survey(source)
+    tables = choose(surveyed, [parse_name(name) for name in job["names"]])
+    if not tables:
+        raise NotThen("There were no tables at that moment.")
+    plain = [_definition(surveyed.named(table), table) for table in tables]
+    line.tell("surveyed", plan=planned.as_plain(), lines=planned.describe(), tables=plain)
+    result: dict[str, Any] = {"log_index": surveyed.reached.log_index, "time_ms": surveyed.reached.time_ms}
+    if job.get("dry_run"):
+        return result
+    if job.get("keys") is not None:
+        return {**result, "documents": _documents(source, surveyed, tables, job["keys"], find)}
+    rebuilt = rebuild_tables(source, surveyed, tables, Path(job["scratch"]), teller(line))
+    counts = [{"table_id": one.table.table_id, "rows": one.rows, "bytes": one.row_bytes} for one in rebuilt]
+    return {**result, "tables": counts}
+
+
+def teller(line: Line) -> Progress:
+    """The progress of a rebuild, as events of a child."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        line.progress(f"{what} {done}/{total}", done, 0)
+
+    return tell
+
+
+def _source(job: Mapping[str, Any]) -> tuple[Planned, Source, FindRows]:
+    moment = parse_moment(job["to"], int(job["now_ms"]))
+    if job.get("vault"):
+        vault = open_vault(access_from(job["vault"]))
+        planned = plan_from(vault, moment, job.get("image"))
+        return planned, source_of(vault, planned.plan), finder(vault)
+    shelf, read = _own(job["log"])
+    plan = plan_moment(shelf, moment, read)
+    return Planned(moment, shelf, plan), Source(plan, read, _no_rows), lambda image, table, keys: {}
+
+
+def _no_rows(table: TableImage) -> Any:
+    raise UnfitArchive(f"There is no image of the table {table.name}.")
+
+
+def finder(vault: Vault) -> FindRows:
+    """Finds rows in a vault's images, and none in a server's own log."""
+
+    def find(image: ImageManifest, table: TableImage, keys: Any) -> dict[bytes, bytes]:
+        return {} if image.image == IMAGE else find_rows(vault, table, keys)
+
+    return find
+
+
+def _own(log: Mapping[str, Any]) -> tuple[Shelf, ReadEntries]:
+    databases = [(str(uuid), str(name)) for uuid, name in log["databases"]]
+    return own_log(Path(log["folder"]), int(log["last_index"]), databases, int(log["now_ms"]))
+
+
+def _definition(name: TableName, table: Table) -> dict[str, Any]:
+    return {
+        "table_id": table.table_id,
+        "uuid": table.uuid,
+        "db": name.database,
+        "db_uuid": table.database,
+        "table": table.name,
+        "primary_key": table.primary_key,
+        "options": table.options,
+        "write_hook": table.write_hook,
+        "indexes": [{"name": index.name, "definition": index.definition} for index in table.indexes.values()],
+    }
+
+
+def _documents(
+    source: Source, surveyed: Survey, tables: Sequence[Table], keys: Sequence[Any], find: FindRows
+) -> list[dict[str, Any]]:
+    [table] = tables
+    encoded = [primary_key_bytes(key) for key in keys]
+    rows = documents_at(source, surveyed, table, set(encoded), find)
+    for key, row in rows.items():
+        if row is not None:
+            check_row(surveyed.named(table), table.primary_key, key, row)
+    texts = [rows[key] for key in encoded]
+    return [{"key": key, "row": None if text is None else text.decode()} for key, text in zip(keys, texts, strict=True)]
+
+
+def tell_versions(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """The versions of a document. Fields: table ("db.table"), key, vault or None, log or None."""
+    name, key = parse_name(job["table"]), primary_key_bytes(job["key"])
+    find: FindRows = lambda image, table, keys: {}  # noqa: E731
+    eras: list[Era] = []
+    if job.get("vault"):
+        vault = open_vault(access_from(job["vault"]))
+        eras, find = eras_of(look(vault), partial(read_entries, vault)), finder(vault)
+    if job.get("log"):
+        shelf, read = _own(job["log"])
+        eras = continued(eras, Era(chain_from(shelf.images[0], shelf.slices), read))
+    known = eras[0].plan if eras else None
+    return {
+        "table": str(name),
+        "key": job["key"],
+        "known_since": None if known is None else format_time(known.image.time_ms),
+        "known_since_log_index": None if known is None else known.image.log_index,
+        "versions": [version.as_plain() for version in versions(eras, name, key, find)],
+    }

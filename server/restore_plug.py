@@ -1,0 +1,33 @@
+"""Plugs restores into a server: what they may see of the backup service, the data and the fibers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.threads import deferToThread
+
+from proxy.fibers import FiberPool
+from proxy.reql.env import Data
+from server.backup_plug import WORK_FOLDER
+from server.backup_service import BackupService, Pauses
+from server.folder import DataFolder
+from server.restore_work import RestoreWork
+
+
+def plug_restores(
+    service: BackupService, data: Data, fibers: FiberPool, folder: DataFolder, reactor: Any
+) -> RestoreWork:
+    """From now on the service takes restores; `tick` of what is returned is to be called each second."""
+    work = RestoreWork(
+        data,
+        fibers,
+        service.ledger,
+        service.children,
+        service.archiver,
+        service.state,
+        Pauses(reactor),
+        deferToThread,
+        folder.path / WORK_FOLDER,
+    )
+    service.restores.plug(work.check, work.restore)
+    return work

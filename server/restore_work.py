@@ -1,0 +1,286 @@
+"""Restores into the running server: jobs of the table `restores`.
+
+    asked (server/restore_asking) ──► a child reads the past (backup/restore_jobs) ──► rows through the log
+                                                                                       (server/restore_writing)
+
+One rule: the past is read from the first source that has all of it: the vaults, the best one first, then this
+server's own log.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred
+
+from backup.access import access_from
+from backup.timeline import format_time
+from model.catalog import Catalog
+from model.errors import BadSetting, ReqlError, RewindError
+from model.keys import primary_key_bytes
+from proxy.answers import Fibers
+from proxy.reql.env import Data
+from server.backup_archiver import Archiver, LogState
+from server.backup_children import ChildFailed, Children
+from server.backup_lane import Job
+from server.backup_ledger import Ledger
+from server.backup_rows import VAULTS, Row
+from server.restore_asking import (
+    Target,
+    check_definitions,
+    check_free,
+    restore_fields,
+    targets_of,
+)
+from server.restore_writing import TableRestore, drop_effects, put_documents, scratch_databases
+
+log = logging.getLogger("rewinddb.backup")
+
+SHIPPING_WAIT_S: Final = 10.0
+LOOK_AGAIN_S: Final = 0.05
+READ_SHARE: Final = 40  # per cent of a restore that reading the past is taken for
+OTHER_SOURCE_KINDS: Final = ("VaultUnavailable", "NotInVault", "NoBaseImage", "LogGap", "EndsEarly", "NeverDropped")
+"""What a child failed with that another source may make good."""
+
+
+class Errands(Fibers, Protocol):
+    """What of the fiber pool is needed."""
+
+    def errand(self, work: Callable[[], Any]) -> Deferred[Any]: ...
+
+
+class Pace(Protocol):
+    def pause(self, seconds: float) -> Deferred[None]: ...
+
+
+class RestoreWork:
+    """Does the jobs of one server. folder: for scratch folders, removed when the server starts."""
+
+    def __init__(
+        self,
+        data: Data,
+        fibers: Errands,
+        ledger: Ledger,
+        children: Children,
+        archiver: Archiver,
+        state: LogState,
+        pace: Pace,
+        in_thread: Callable[..., Deferred[Any]],
+        folder: Path,
+    ) -> None:
+        self._data = data
+        self._fibers = fibers
+        self._ledger = ledger
+        self._children = children
+        self._archiver = archiver
+        self._state = state
+        self._pace = pace
+        self._in_thread = in_thread
+        self._folder = folder
+        self._at_work: TableRestore | None = None
+        self._has_swept = False
+
+    # -- for the tables
+
+    def check(self, asked: Row) -> Row:
+        """From an inserted row to the fields of its document (server/backup_restore.Check)."""
+        names = [document["name"] for document in self._ledger.documents(VAULTS).values()]
+        return restore_fields(asked, names, self._ledger.now_ms())
+
+    async def restore(self, job: Job) -> Row:
+        """Does a restore and gives the fields of its row that are then known."""
+        scratch = self._folder / f"restore-{secrets.token_hex(6)}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return await self._restore(job, scratch)
+        finally:
+            await self._in_thread(shutil.rmtree, scratch, True)
+
+    def tick(self) -> None:
+        """Once per second: a new leader drops what an unfinished restore left."""
+        if not self._ledger.is_leader():
+            self._has_swept = False
+            return
+        if self._has_swept:
+            return
+        self._has_swept = True
+        if self._leftovers(self._data.catalog):
+            self._fibers.errand(lambda: self._data.change_catalog(self._sweep)).addErrback(self._not_swept)
+
+    # -- one restore
+
+    async def _restore(self, job: Job, scratch: Path) -> Row:
+        document = job.row
+        told: Row = {}
+        result = await self._read_past(job, scratch, told)
+        targets = targets_of(document, told["tables"])
+        fields: Row = {
+            "log_index": result["log_index"],
+            "moment": format_time(result["time_ms"]) if result["time_ms"] else None,
+            "plan": told["plan"],
+            "restored": [str(target.name) for target in targets],
+        }
+        if document["dry_run"]:
+            self._check_targets(document, targets)
+            return {**fields, "phase": "planned", "rows": 0, "lines": told["lines"]}
+        job.on_cancel = None
+        if document["keys"] is not None:
+            return {**fields, **await self._put_back(targets[0], result["documents"])}
+        total = sum(table["rows"] for table in result["tables"])
+
+        def on_rows(rows: int, size: int) -> None:
+            job.progress(READ_SHARE + (100 - READ_SHARE) * rows / max(total, 1), rows, size)
+
+        writing = TableRestore(self._data, self._fibers, targets, scratch, document["replace"], job, on_rows)
+        self._at_work = writing
+        try:
+            rows, size = await self._fibers.errand(writing.run)
+        except ReqlError as error:
+            raise RewindError(error.message) from error
+        finally:
+            self._at_work = None
+        return {**fields, "phase": None, "rows": rows, "bytes": size}
+
+    def _check_targets(self, document: Row, targets: Sequence[Target]) -> None:
+        if document["keys"] is None and not document["replace"]:
+            check_free(self._data.catalog, targets)
+
+    async def _put_back(self, target: Target, documents: Sequence[Row]) -> Row:
+        """Single documents; those that did not exist at that moment are left as they are now, and said."""
+        rows = [
+            (primary_key_bytes(document["key"]), document["row"].encode())
+            for document in documents
+            if document["row"] is not None
+        ]
+        missing = [document["key"] for document in documents if document["row"] is None]
+        try:
+            await self._fibers.errand(lambda: put_documents(self._data, target, rows))
+        except ReqlError as error:
+            raise RewindError(error.message) from error
+        return {"phase": None, "rows": len(rows), "bytes": sum(len(row) for _, row in rows), "not_there": missing}
+
+    async def _read_past(self, job: Job, scratch: Path, told: Row) -> Row:
+        """Lets a child read the past, from one source after the other until one has it."""
+        document = job.row
+        failures: list[str] = []
+        for name, source in await self._sources(document):
+            job.update(phase=f"reading from {name}")
+            try:
+                return await self._bring_back(job, source, scratch, told)
+            except ChildFailed as error:
+                failures.append(f"{name}: {error}")
+                if error.kind not in OTHER_SOURCE_KINDS or job.cancelled:
+                    raise RewindError(job.cancelled or str(error)) from error
+        raise RewindError(" ".join(failures))
+
+    async def _bring_back(self, job: Job, source: Row, scratch: Path, told: Row) -> Row:
+        document = job.row
+        refused: list[RewindError] = []
+
+        def heard(event: Row) -> None:
+            if event["event"] == "progress":
+                done, _, total = event["what"].rpartition(" ")[2].partition("/")
+                job.progress(READ_SHARE * int(done) / max(int(total), 1), 0, 0)
+            elif event["event"] == "surveyed":
+                told.update(event)
+                try:
+                    check_definitions(event["tables"])
+                    self._check_targets(document, targets_of(document, event["tables"]))
+                except RewindError as error:
+                    refused.append(error)
+                    child.kill(str(error))
+
+        order = {
+            "job": "bring_back",
+            **source,
+            "to": document["to"],
+            "image": document["image"],
+            "names": [*document["databases"], *document["tables"]],
+            "keys": document["keys"],
+            "dry_run": document["dry_run"],
+            "scratch": str(scratch),
+            "now_ms": self._ledger.now_ms(),
+        }
+        child = self._children.start(order, heard)
+        job.on_cancel = child.kill
+        try:
+            result = await child.done
+        except ChildFailed:
+            if refused:
+                raise refused[0] from None
+            raise
+        if refused:
+            raise refused[0]
+        return dict(result)
+
+    # -- sources
+
+    async def _sources(self, document: Row) -> list[tuple[str, Row]]:
+        """(name, fields of a child's job) of all sources that may have the moment, the best first."""
+        vaults = [
+            (vault_id, vault)
+            for vault_id, vault in self._ledger.documents(VAULTS).items()
+            if document["vault"] in (None, vault["name"])
+        ]
+        if not vaults and document["vault"] is not None:
+            raise BadSetting(f"Vault `{document['vault']}` does not exist any more.")
+        await self._shipped([vault_id for vault_id, _ in vaults])
+        vaults.sort(key=lambda vault: -self._shipped_index(vault[0]))
+        sources: list[tuple[str, Row]] = [
+            (f"vault {vault['name']}", {"vault": access_from(vault).as_plain()}) for _, vault in vaults
+        ]
+        if document["vault"] is None and document["image"] is None:
+            sources.append(("this server's log", {"log": self.own_log()}))
+        return sources
+
+    def own_log(self) -> Row:
+        """The field `log` of a child's job."""
+        databases = [(uuid, database.name) for uuid, database in self._data.catalog.databases_by_uuid.items()]
+        return {
+            "folder": self._state.folder,
+            "last_index": self._state.archivable_index,
+            "databases": databases,
+            "now_ms": self._ledger.now_ms(),
+        }
+
+    def best_vault(self) -> Row | None:
+        """The access to the vault that has most of the log; None if there is none."""
+        documents = self._ledger.documents(VAULTS)
+        best = max(documents, key=self._shipped_index, default=None)
+        return None if best is None else access_from(documents[best]).as_plain()
+
+    def _shipped_index(self, vault_id: str) -> int:
+        shipping = self._archiver.shippings.get(vault_id)
+        return -1 if shipping is None else shipping.shipped_index or 0
+
+    async def _shipped(self, vault_ids: Sequence[str]) -> None:
+        """Waits until one of the vaults has the log as it is now: what was just done can then be undone."""
+        wanted = self._state.archivable_index
+        until_s = self._children.seconds() + SHIPPING_WAIT_S
+        while vault_ids and max(map(self._shipped_index, vault_ids)) < wanted:
+            if self._children.seconds() >= until_s:
+                log.warning("a restore does not wait any longer for the vaults to get the newest entries of the log")
+                return
+            await self._pace.pause(LOOK_AGAIN_S)
+
+    # -- what a crash left
+
+    def _leftovers(self, catalog: Catalog) -> list[Any]:
+        mine = None if self._at_work is None else self._at_work.scratch_uuid
+        return [database for database in scratch_databases(catalog) if database.uuid != mine]
+
+    def _sweep(self, catalog: Catalog, unused: Callable[[], int]) -> tuple[list[Any], None]:
+        effects = []
+        for database in self._leftovers(catalog):
+            log.info("dropping %s, which an unfinished restore left", database.name)
+            effects += drop_effects(database)
+        return effects, None
+
+    def _not_swept(self, failure: Any) -> None:
+        self._has_swept = False
+        log.warning("what an unfinished restore left could not be dropped: %s", failure.value)

@@ -1,0 +1,232 @@
+"""Puts rebuilt tables into the running server: rows through the log like any write, in a database of its own first.
+
+    restoring_<id>   tables, rows, indexes   ──one entry──►   their names, their hooks
+
+One rule: nothing is seen under its name before all of it is there; then all of it is, at one log index. What fails or
+is cancelled leaves nothing, and what a crash leaves is dropped by the next leader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from backup.selection import TableName
+from model.catalog import Catalog, Database
+from model.effect import PUT_ROW, Effect, Kind
+from model.errors import BadSetting, ReqlError, RewindError
+from proxy.answers import Fibers, WaitTimeout
+from proxy.reql.env import Data
+from proxy.reql.permissions import scope_at, with_scope
+from server.backup_lane import Job
+from server.restore_asking import Target, check_free, is_taken, table_options
+from storage.image import Image
+
+SCRATCH_NAME: Final = "restoring_"
+SCRATCH_UUID: Final = "72657374-"  # what the UUIDs of databases of unfinished restores begin with
+USERS: Final = "users"
+BATCH_BYTES: Final = 128 << 10  # more per entry would keep other queries waiting for longer than 2 ms
+LOOK_AGAIN_S: Final = 0.02
+
+
+def scratch_databases(catalog: Catalog) -> list[Database]:
+    """Databases of restores that are not finished."""
+    return [
+        database
+        for uuid, database in catalog.databases_by_uuid.items()
+        if uuid.startswith(SCRATCH_UUID) and database.name.startswith(SCRATCH_NAME)
+    ]
+
+
+def drop_effects(database: Database) -> list[Effect]:
+    """The effects that drop a database and its tables."""
+    tables: list[Effect] = [(int(Kind.DROP_TABLE), table.table_id) for table in database.tables.values()]
+    return [*tables, (int(Kind.DROP_DATABASE), database.uuid)]
+
+
+class TableRestore:
+    """One restore of tables, to be run in a fiber. `on_rows` hears how many rows and bytes are written."""
+
+    def __init__(
+        self,
+        data: Data,
+        fibers: Fibers,
+        targets: Sequence[Target],
+        rows: Path,
+        replace: bool,
+        job: Job,
+        on_rows: Callable[[int, int], None],
+    ) -> None:
+        self._data = data
+        self._fibers = fibers
+        self._targets = targets
+        self._rows = rows
+        self._replace = replace
+        self._job = job
+        self._on_rows = on_rows
+        self.scratch_uuid = SCRATCH_UUID + str(uuid4())[len(SCRATCH_UUID) :]
+        self._ids: dict[int, int] = {}  # table_id in the folder -> here
+        self._sindexes: list[int] = []
+
+    def run(self) -> tuple[int, int]:
+        """(rows, bytes) restored. Raises what went wrong; then nothing is left of it."""
+        self._data.change_catalog(self._begin)
+        try:
+            written = self._write_rows()
+            self._job.update(phase="indexes")
+            self._build_indexes()
+            self._data.change_catalog(self._finish)
+        except BaseException:
+            with suppress(ReqlError, RewindError):  # what is left then is the next leader's to drop
+                self._data.change_catalog(self._undo)
+            raise
+        return written
+
+    # -- steps
+
+    def _begin(self, catalog: Catalog, unused: Callable[[], int]) -> tuple[list[Effect], None]:
+        self._check(catalog)
+        effects: list[Effect] = [
+            (int(Kind.CREATE_DATABASE), self.scratch_uuid, f"{SCRATCH_NAME}{self.scratch_uuid[-12:]}")
+        ]
+        for at, target in enumerate(self._targets):
+            source = target.source
+            table_id = self._ids[source["table_id"]] = unused()
+            uuid = source["uuid"] if self._may_keep_uuid(catalog, target) else str(uuid4())
+            options = table_options(source["options"])
+            name = f"{at}_{source['table']}"
+            effects.append(
+                (int(Kind.CREATE_TABLE), table_id, uuid, self.scratch_uuid, name, source["primary_key"], options)
+            )
+        return effects, None
+
+    def _check(self, catalog: Catalog) -> None:
+        if not self._replace:
+            check_free(catalog, self._targets)
+
+    def _may_keep_uuid(self, catalog: Catalog, target: Target) -> bool:
+        """A table that comes back as what it was keeps its UUID, and with it what users were granted on it."""
+        source = target.source
+        is_same = target.name == TableName(source["db"], source["table"])
+        return is_same and _is_uuid(source["uuid"]) and source["uuid"] not in catalog.tables_by_uuid
+
+    def _write_rows(self) -> tuple[int, int]:
+        rows = size = 0
+        with Image(self._rows) as image:
+            for target in self._targets:
+                source_id = target.source["table_id"]
+                self._job.update(phase=f"rows of {target.name}")
+                for effects, row_bytes in _batches(image, source_id, self._ids[source_id]):
+                    self._stop_if_cancelled()
+                    self._data.commit(effects, "hard")
+                    rows += len(effects)
+                    size += row_bytes
+                    self._on_rows(rows, size)
+        return rows, size
+
+    def _build_indexes(self) -> None:
+        self._data.change_catalog(self._declare_indexes)
+        for index_id in self._sindexes:
+            while not self._data.index_ready(index_id):
+                self._stop_if_cancelled()
+                self._pause()
+
+    def _declare_indexes(self, catalog: Catalog, unused: Callable[[], int]) -> tuple[list[Effect], None]:
+        effects: list[Effect] = []
+        for target in self._targets:
+            for index in target.source["indexes"]:
+                index_id = unused()
+                self._sindexes.append(index_id)
+                table_id = self._ids[target.source["table_id"]]
+                effects.append((int(Kind.CREATE_INDEX), table_id, index_id, index["name"], index["definition"]))
+        return effects, None
+
+    def _finish(self, catalog: Catalog, unused: Callable[[], int]) -> tuple[list[Effect], None]:
+        """All tables get their names in one entry; those that are replaced go with it."""
+        self._check(catalog)
+        self._stop_if_cancelled()
+        effects: list[Effect] = []
+        databases = {name: database.uuid for name, database in catalog.databases.items()}
+        for target in self._targets:
+            database = target.name.database
+            if database not in databases:
+                databases[database] = _database_uuid(catalog, target, set(databases.values()))
+                effects.append((int(Kind.CREATE_DATABASE), databases[database], database))
+        moved: dict[str, str] = {}
+        for target in self._targets:
+            table_id = self._ids[target.source["table_id"]]
+            if is_taken(catalog, target.name):
+                old = catalog.databases[target.name.database].tables[str(target.name.table)]
+                effects.append((int(Kind.DROP_TABLE), old.table_id))
+                moved[old.uuid] = catalog.tables[table_id].uuid
+            place = {"database": databases[target.name.database], "name": target.name.table}
+            effects.append((int(Kind.ALTER_TABLE), table_id, place))
+            if target.source["write_hook"] is not None:
+                effects.append((int(Kind.SET_WRITE_HOOK), table_id, target.source["write_hook"]))
+        effects.append((int(Kind.DROP_DATABASE), self.scratch_uuid))
+        return [*effects, *_moved_grants(catalog, moved)], None
+
+    def _undo(self, catalog: Catalog, unused: Callable[[], int]) -> tuple[list[Effect], None]:
+        database = catalog.databases_by_uuid.get(self.scratch_uuid)
+        return ([] if database is None else drop_effects(database)), None
+
+    def _stop_if_cancelled(self) -> None:
+        if self._job.cancelled:
+            raise RewindError(self._job.cancelled)
+
+    def _pause(self) -> None:
+        with suppress(WaitTimeout):
+            self._fibers.wait_for(lambda done: None, LOOK_AGAIN_S)
+
+
+def _batches(image: Image, source_id: int, table_id: int) -> Iterator[tuple[list[Effect], int]]:
+    for block in image.blocks(source_id, block_bytes=BATCH_BYTES):
+        effects: list[Effect] = [(PUT_ROW, table_id, key, row) for key, row in zip(block.keys, block.rows, strict=True)]
+        yield effects, sum(map(len, block.rows))
+
+
+def _is_uuid(text: Any) -> bool:
+    return isinstance(text, str) and len(text) == 36
+
+
+def _database_uuid(catalog: Catalog, target: Target, taken: set[str]) -> str:
+    """A database that comes back as what it was keeps its UUID."""
+    uuid = target.source["db_uuid"]
+    is_free = target.source["db"] == target.name.database and uuid not in catalog.databases_by_uuid
+    return uuid if is_free and _is_uuid(uuid) and uuid not in taken else str(uuid4())
+
+
+def _moved_grants(catalog: Catalog, moved: Mapping[str, str]) -> list[Effect]:
+    """What users were granted on replaced tables goes over to those in their place."""
+    effects: list[Effect] = []
+    for user, document in catalog.documents(USERS).items():
+        granted = before = document.get("permissions", {})
+        for old, new in moved.items():
+            scope = scope_at(granted, ("", old))
+            if scope:
+                granted = with_scope(with_scope(granted, ("", old), {}), ("", new), scope)
+        if granted is not before:
+            effects.append((int(Kind.PUT_SYSTEM), USERS, user, {**document, "permissions": granted}))
+    return effects
+
+
+def put_documents(data: Data, target: Target, rows: Sequence[tuple[bytes, bytes]]) -> None:
+    """Puts single documents back into a table, in one entry. Raises BadSetting if it is not there, or not alike."""
+    database = data.catalog.databases.get(target.name.database)
+    table = None if database is None else database.tables.get(str(target.name.table))
+    if table is None:
+        raise BadSetting(
+            f"Table {target.name} is not there, so no documents can be put back into it.",
+            "Restore the whole table, or name another one with `as`.",
+        )
+    if table.primary_key != target.source["primary_key"]:
+        raise BadSetting(
+            f"The primary key of {target.name} is `{table.primary_key}`; at that moment it was "
+            f"`{target.source['primary_key']}`."
+        )
+    effects: list[Effect] = [(PUT_ROW, table.table_id, key, row) for key, row in rows]
+    if effects:
+        data.commit(effects, "hard")
