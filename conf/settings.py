@@ -64,6 +64,9 @@ class Driver:
 class Cluster:
     address: str = text("127.0.0.1")
     port: int = port(29015)
+    advertise: str = ""
+    join: str = field(default="", repr=False, metadata={"secret": True})
+    election_timeout_ms: int = whole(600, 100, 60_000)
     tls: Tls = Tls()
 
 

@@ -7,6 +7,7 @@ tells about itself. A server on its own is a cluster of one: nothing here is swi
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -150,6 +151,10 @@ class Cluster:
         """Whether this server is all of its cluster."""
         conf = self.conf
         return conf.voters == (self.member_id,) and not conf.voters_outgoing
+
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return time.time_ns() // 1_000_000
 
     def can_use(self, feature: str) -> bool:
         """Whether all members have a feature, so that one of them may use it."""

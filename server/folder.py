@@ -37,7 +37,8 @@ class Identity:
 
     `login_secret` (hex) is what strangers' made-up salts come from, so that they are the same at each login.
     `cluster_secret` (hex) is how the members of a cluster know each other. `is_begun`: this member has taken part,
-    so an empty log is a lost one. `peers`: where others were, by member id, when this server joined.
+    so an empty log is a lost one. `name`: what the cluster calls it. `peers`: where others were, by member id, when
+    this server joined.
     """
 
     format: int
@@ -48,6 +49,7 @@ class Identity:
     member_id: int = FIRST_MEMBER
     cluster_secret: str = field(default="", repr=False)
     is_begun: bool = False
+    name: str = ""
     peers: dict[str, str] = field(default_factory=dict)
 
 
@@ -92,10 +94,11 @@ class DataFolder:
         if not self.identity.is_begun:
             self._change(is_begun=True)
 
-    def join(self, cluster_id: str, member_id: int, cluster_secret: bytes, peers: Mapping[int, str]) -> None:
+    def join(self, cluster_id: str, member_id: int, name: str, cluster_secret: bytes, peers: Mapping[int, str]) -> None:
         """Makes this folder, in which nothing was stored yet, that of a new member of a cluster."""
         known = {str(member): address for member, address in peers.items()}
-        self._change(cluster_id=cluster_id, member_id=member_id, cluster_secret=cluster_secret.hex(), peers=known)
+        secret = cluster_secret.hex()
+        self._change(cluster_id=cluster_id, member_id=member_id, name=name, cluster_secret=secret, peers=known)
 
     def close(self) -> None:
         """Gives the lock back."""
