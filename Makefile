@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PACKAGES := model wal consensus storage proxy backup conf server
 ROUNDS ?= 20
+# Real processes need no reactor in the test's own.
+REAL := -q -p no:twisted -o addopts=--import-mode=importlib
 
 .PHONY: demo serve test check format integration crash docs clean
 
@@ -28,10 +30,10 @@ format: .venv/.installed
 	$(BIN)/ruff check --fix .
 
 integration: .venv/.installed  ## real processes: kill -9, the official tools, full disk
-	$(BIN)/pytest integration -q --rounds $(ROUNDS)
+	$(BIN)/pytest integration $(REAL) --rounds $(ROUNDS)
 
 crash: .venv/.installed  ## the long crash test
-	$(BIN)/pytest integration/test_crash.py -q --rounds 200
+	$(BIN)/pytest integration/test_crash.py $(REAL) --rounds 200
 
 docs: .venv/.installed  ## prints docs/compatibility.md from the term registry
 	$(BIN)/python -m server.compatibility > docs/compatibility.md
