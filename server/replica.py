@@ -6,6 +6,7 @@ breath, so every write sees all writes before it in the log. Runs on the reactor
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -20,6 +21,15 @@ from proxy.reql.env import CatalogChange
 SOFT_WAITING_BYTES: Final = 32 << 20  # with more than this not yet applied, a soft write waits like a hard one
 
 NOTHING_PROPOSED: Final = (0, 0)
+
+LEASE_KEPT_S: Final = 0.02  # so long a lease that was found valid need not be looked at again
+
+
+def boot_clock() -> float:
+    """Seconds that go on while the process or the whole machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 NORMAL_ENTRY: Final = 0  # consensus.messages.EntryKind.NORMAL
 
 
@@ -30,6 +40,8 @@ class Log(Protocol):
 
     @property
     def can_serve(self) -> bool: ...
+    @property
+    def has_lease(self) -> bool: ...
     def propose(self, payload: bytes) -> tuple[int, int]: ...
     def when_applied(self, log_index: int, raft_term: int, done: Callable[[Exception | None], None]) -> None: ...
     def read_index(self, done: Callable[[Exception | None], None]) -> None: ...
@@ -96,7 +108,9 @@ class Newest(Protocol):
 
 
 class Waits(Protocol):
-    """What of the fibers is needed here."""
+    """What of the fibers is needed here. `current` is the one that runs."""
+
+    current: Any
 
     def wait_for(self, begin: Callable[[Done], object], timeout_s: float | None = None) -> Any: ...
 
@@ -104,8 +118,19 @@ class Waits(Protocol):
 class Replica:
     """The `Data` port of the evaluator, over the log and the applied state of this server."""
 
-    def __init__(self, log: Log, rows: LiveRows, head: Newest, fibers: Waits, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        rows: LiveRows,
+        head: Newest,
+        fibers: Waits,
+        now_ms: Callable[[], int],
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
         self._log = log
+        self._clock = clock
+        self._lease_until = float("-inf")
+        self.writers: set[Any] = set()  # the fibers that have written in their present query
         self._rows = rows
         self._head = head
         self._fibers = fibers
@@ -151,10 +176,20 @@ class Replica:
             return
         if not self._log.can_serve:
             raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
-        if read_mode == "majority":
+        if read_mode == "majority" or not self._leads_alone():
             self._fibers.wait_for(self._log.read_index)
         if self._soft[0] > self._log.applied_index:
             self._wait_for_soft_writes()
+
+    def _leads_alone(self) -> bool:
+        """Whether nobody else can have become leader, so that what is applied here is what is acknowledged."""
+        now = self._clock()
+        if now < self._lease_until:
+            return True
+        if self._log.has_lease:
+            self._lease_until = now + LEASE_KEPT_S
+            return True
+        return False
 
     def commit(self, effects: list[Effect], durability: str) -> None:
         """One entry of the log. Hard: returns when it is on disk and applied; soft: when it has its place."""
@@ -200,6 +235,7 @@ class Replica:
 
     def drop(self) -> None:
         """Leadership is lost: what was proposed may never be applied."""
+        self._lease_until = float("-inf")
         self._waiting.clear()
         self._waiting_bytes = 0
         self._head.drop()
@@ -207,6 +243,7 @@ class Replica:
     def _propose(self, effects: list[Effect]) -> tuple[int, int]:
         payload = encode(effects, self._now_ms())
         place = self._log.propose(payload)
+        self.writers.add(self._fibers.current)
         self._head.stage(place[0], effects)
         self._newest = place
         self._waiting.append((place[0], len(payload)))

@@ -18,7 +18,7 @@ class SlowLog:
         self.catalog = catalog
         self.fibers = fibers
         self.applied_index = 0
-        self.can_serve = True
+        self.can_serve = self.has_lease = True
         self.entries = []
         self.waiting = []
         self.reads = []
@@ -79,6 +79,7 @@ class Switching:
 
     def __init__(self):
         self.ready = []
+        self.current = None
 
     def wait_for(self, begin, timeout_s=None):
         me, result = getcurrent(), []
@@ -254,3 +255,37 @@ def test_a_query_that_ends_early_never_keeps_its_turn(killed):
     log.apply()
     assert last.ended
     assert isinstance(last.result, int)
+
+
+def test_without_a_lease_a_quorum_is_asked_before_each_read(world):
+    log, _, replica = world
+    log.has_lease = False
+    reader = Run(lambda: replica.prepare_read("single"))
+    assert not reader.ended
+    log.reads.pop()(None)
+    log.fibers.go_on()
+    assert reader.ended
+
+
+def test_a_lease_is_looked_at_anew_after_a_moment_and_after_the_lead_was_lost():
+    rows, head, fibers = NoRows(), Head(), Switching()
+    log, now = SlowLog(rows.catalog, fibers), [0.0]
+    replica = Replica(log, rows, head, fibers, lambda: 1000, lambda: now[0])
+    replica.prepare_read("single")
+    log.has_lease = False
+    now[0] = 0.019
+    replica.prepare_read("single")
+    now[0] = 0.021
+    assert not Run(lambda: replica.prepare_read("single")).ended
+    log.has_lease = True
+    replica.prepare_read("single")
+    log.has_lease = False
+    replica.drop()
+    assert not Run(lambda: replica.prepare_read("single")).ended
+
+
+def test_who_has_written_is_known(world):
+    log, _, replica = world
+    log.fibers.current = "fiber"
+    replica.commit(ROW, "soft")
+    assert replica.writers == {"fiber"}

@@ -192,6 +192,7 @@ class SimServer:
             self.head,
             self.fibers,
             lambda: int((self.world.now + self.wall_offset) * 1000),
+            self.clock.seconds,
         )
 
     def crash(self, power: bool) -> None:
