@@ -42,6 +42,8 @@ class NoWorld:
     javascript: Any = None
     server_name = ""
     server_uuid = ""
+    array_limit = 100_000
+    durability = "hard"
 
     def now_s(self) -> float:
         raise AssertionError("a deterministic function does not ask for the time")
