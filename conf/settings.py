@@ -115,7 +115,7 @@ class Admin:
 class Reql:
     http_enabled: bool = False
     http_private_addresses: bool = False
-    js_enabled: bool = False
+    js_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

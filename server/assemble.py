@@ -47,6 +47,7 @@ from server.backup_plug import backup_service
 from server.backup_tables import backup_tables
 from server.building import IndexBuilding
 from server.folder import DataFolder
+from server.javascript import JavascriptEngines
 from server.replica import Replica
 from server.restore_plug import plug_restores
 from server.retention import KeptLog
@@ -129,6 +130,8 @@ class Assembly:
         world.array_limit = settings.limits.array_limit
         world.durability = settings.writes.durability
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
+        self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
+        world.javascript = self._scripts
         self._clients = Clients(
             ReqlEvaluator(world),
             self._users,
@@ -218,6 +221,8 @@ class Assembly:
     # -- inside
 
     def _stop_chores(self) -> None:
+        if self._scripts is not None:
+            self._scripts.close()
         self._backups.stop()
         if self._chores.running:
             self._chores.stop()

@@ -139,8 +139,8 @@ class Env:
     """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""
 
     __slots__ = (
-        "_now", "array_limit", "data", "feeds", "fibers", "options", "params", "permissions", "profile", "read_mode",
-        "read_prepared", "slots", "user", "world",
+        "_now", "array_limit", "data", "feeds", "fibers", "javascript", "options", "params", "permissions", "profile",
+        "read_mode", "read_prepared", "slots", "user", "world",
     )  # fmt: skip
 
     def __init__(self, world: World, fibers: Fibers, user: str, slot_count: int) -> None:
@@ -161,6 +161,7 @@ class Env:
 
     def now_s(self) -> float:
         """The time at which the query began, in seconds since 1970; the same however often it is asked."""
+        self.javascript: Any = None  # the session of its scripts, once it has run one
         if self._now is None:
             self._now = self.world.now_s()
         return self._now

@@ -17,6 +17,7 @@ from model.utf8 import as_text
 from proxy.reql.ids import Term
 from proxy.reql.registry import fail, term
 from proxy.reql.streams import Stream, as_stream, is_sequence, to_list
+from proxy.reql.terms.javascript import JavascriptFunc
 from proxy.reql.values import (
     Db,
     Func,
@@ -237,7 +238,9 @@ def _index_names(table: Table) -> list[str]:
 
 
 def _source_code(function: Func) -> str:
-    """A function as `info` prints it (reql_func_t::print_source)."""
+    """A function as `info` prints it (print_source)."""
+    if isinstance(function, JavascriptFunc):
+        return f"javascript timeout={function.timeout_ms}ms, source={function.source}"
     if not function.raw:
         return ""
     held = [f"{name}: {d.print_datum(function.env.slots[slot])}" for name, slot in sorted(function.captured.items())]
