@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from model.catalog import Catalog
 from model.effect import Effect, encode
-from model.errors import LeadershipLost, NotLeader
+from model.errors import LeadershipLost, NotLeader, ReqlOpFailedError
 from proxy.answers import Done
 from proxy.reql.env import CatalogChange
 
@@ -142,6 +142,7 @@ class Replica:
         self._waiting_bytes = 0
         self._turns: deque[Done] = deque()  # who waits to change the catalog
         self._turn_taken = False
+        self.refusal = ""  # why nothing may be written, if so
         # The hot path: one call fewer for each row that is read.
         self.get = rows.get
         self.get_many = rows.get_many
@@ -199,6 +200,17 @@ class Replica:
             return
         self._wait_until_applied(place)
 
+    def confirm(self) -> None:
+        """Returns when what was read of the head is sure to stay. Raises NotLeader if it may not."""
+        if self._newest[0] > self._log.applied_index:
+            try:
+                self._wait_until_applied(self._newest)
+            except LeadershipLost as error:
+                if self._fibers.current in self.writers:
+                    raise
+                raise NotLeader(error.message, error.hint) from None
+        self.prepare_read("single")
+
     def change_catalog(self, change: CatalogChange) -> Any:
         """Runs `change` when it is its turn, commits its effects, waits until they are applied, gives its result."""
         self._take_turn()
@@ -241,6 +253,8 @@ class Replica:
         self._head.drop()
 
     def _propose(self, effects: list[Effect]) -> tuple[int, int]:
+        if self.refusal:
+            raise ReqlOpFailedError(self.refusal)
         payload = encode(effects, self._now_ms())
         place = self._log.propose(payload)
         self.writers.add(self._fibers.current)

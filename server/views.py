@@ -65,6 +65,9 @@ class FixedData:
     def prepare_read(self, read_mode: str) -> None:
         """The past is always ready to be read."""
 
+    def confirm(self) -> None:
+        """The past stays as it is."""
+
     def commit(self, effects: Sequence[Any], durability: str) -> NoReturn:
         raise ReqlOpFailedError("A view is of the past and cannot be written to.")
 

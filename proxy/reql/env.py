@@ -51,6 +51,9 @@ class Data(Protocol):
     def commit(self, effects: list[Effect], durability: str) -> None:
         """Makes the effects one entry of the log. Returns when they are applied ("hard") or in the log ("soft")."""
 
+    def confirm(self) -> None:
+        """Returns when what `get_head` gave is sure to stay: for a write that found nothing to change."""
+
     def change_catalog(self, change: CatalogChange) -> Any:
         """Runs `change` when no other catalog change is under way, commits its effects, and gives its result."""
 
@@ -158,10 +161,10 @@ class Env:
         self.profile: list[dict[str, Any]] | None = None
         self._now: float | None = None
         self.feeds: list[Any] = []  # the changefeeds that this query opened
+        self.javascript: Any = None  # the session of its scripts, once it has run one
 
     def now_s(self) -> float:
         """The time at which the query began, in seconds since 1970; the same however often it is asked."""
-        self.javascript: Any = None  # the session of its scripts, once it has run one
         if self._now is None:
             self._now = self.world.now_s()
         return self._now

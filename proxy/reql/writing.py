@@ -14,7 +14,6 @@ from model import order
 from model.effect import DELETE_ROW, PUT_ROW, Effect
 from model.errors import ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
 from model.keys import primary_key_bytes
-from proxy.reql.index_functions import compile_function
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import Func, Table
 
@@ -237,8 +236,12 @@ class RowWriter:
         return len(self._effects) >= MAX_BATCH_ROWS or self._bytes >= MAX_BATCH_BYTES
 
     def flush(self) -> None:
-        """Commits what was collected; returns when it is as durable as asked for."""
-        if self._fibers is not None:
+        """Commits what was collected; returns when it is as durable as asked for.
+
+        Where nothing came of it, what was seen may still be on its way to the log: that is waited for, too.
+        """
+        has_looked = self._fibers is not None
+        if has_looked:
             self._env.fibers, self._fibers = self._fibers, None
         if self._effects:
             effects, self._effects = self._effects, []
@@ -246,6 +249,8 @@ class RowWriter:
             self._bytes = 0
             self._source.traffic.written += len(effects)
             self._env.data.commit(effects, self._durability)
+        elif has_looked and self._durability == "hard":
+            self._env.data.confirm()
 
 
 _HOOKS: dict[int, tuple[Any, Func]] = {}
@@ -253,6 +258,8 @@ _HOOKS: dict[int, tuple[Any, Func]] = {}
 
 def write_hook(env: Any, source: StoredTable) -> Func | None:
     """The compiled write hook of a table. Kept per table until the hook's definition changes."""
+    from proxy.reql.index_functions import compile_function  # which needs all terms, and so this file
+
     definition = source.table.write_hook
     if definition is None:
         return None

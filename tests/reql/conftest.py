@@ -39,6 +39,7 @@ class InstantLog:
     """A log of one server that applies what is proposed at once."""
 
     can_serve = True
+    has_lease = True
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -63,6 +64,8 @@ class InstantLog:
 
 class InstantFibers:
     """Fibers for a world in which nothing has to be waited for."""
+
+    current: Any = None
 
     def wait(self, deferred: Any, timeout_s: float | None = None) -> Any:
         raise AssertionError("nothing to wait for")
@@ -100,6 +103,7 @@ class SmallWorld:
         self.lineage = "00"
         self.array_limit, self.durability = 100_000, "hard"
         self.evaluator = ReqlEvaluator(self)
+        self.user = "admin"  # who asks
         self._dice = random.Random(7)
         self._uuids = 0
         self.apply((Kind.CREATE_DATABASE, DATABASE, "test"))
@@ -147,7 +151,7 @@ class SmallWorld:
         while self.machine.build_step():
             pass
         body = ReQLEncoder().encode([1, query, optargs]).encode()
-        return self.evaluator.start(body, QueryContext("admin", ("127.0.0.1", 0), 1, self.fibers))  # type: ignore[arg-type]
+        return self.evaluator.start(body, QueryContext(self.user, ("127.0.0.1", 0), 1, self.fibers))  # type: ignore[arg-type]
 
     def run(self, query: RqlQuery | list[Any], **optargs: Any) -> Any:
         """What a query comes to; a stream is read to its end, as a list."""

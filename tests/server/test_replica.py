@@ -289,3 +289,34 @@ def test_who_has_written_is_known(world):
     log.fibers.current = "fiber"
     replica.commit(ROW, "soft")
     assert replica.writers == {"fiber"}
+
+
+def test_a_write_that_finds_nothing_to_do_waits_until_what_it_saw_is_there(world):
+    log, _, replica = world
+    writer = Run(lambda: replica.commit(ROW, "hard"))
+    idle = Run(replica.confirm)
+    assert not idle.ended
+    log.apply()
+    assert writer.ended
+    assert idle.ended
+    assert idle.result is None
+
+
+def test_a_write_that_saw_what_was_lost_was_not_done(world):
+    log, _, replica = world
+    log.fibers.current = "another"
+    replica.commit(ROW, "soft")
+    log.fibers.current = "this one"
+    idle = Run(replica.confirm)
+    log.apply(error=LeadershipLost("gone"))
+    assert isinstance(idle.result, NotLeader)
+
+
+def test_a_write_that_finds_nothing_to_do_needs_the_lease_too(world):
+    log, _, replica = world
+    log.has_lease = False
+    idle = Run(replica.confirm)
+    assert not idle.ended
+    log.reads.pop()(None)
+    log.fibers.go_on()
+    assert idle.ended
