@@ -169,7 +169,11 @@ class Clients:
     @property
     def active(self) -> int:
         """How many connections have a query that runs right now."""
-        return len({member.connection_id for member, query in self._queries() if query.is_running})
+        ids = {member.connection_id for member, query in self._queries() if query.is_running}
+        asking = self._asking()
+        if asking is not None:
+            ids.add(asking[0].connection_id)
+        return len(ids)
 
     def kill(self, query_id: str) -> bool:
         """Ends a query of `running`; False if there is none of this id (any more)."""

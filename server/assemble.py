@@ -52,7 +52,8 @@ from server.replica import Replica
 from server.restore_plug import plug_restores
 from server.retention import KeptLog
 from server.system import Site, SystemTables
-from server.system.accounts import USERS
+from server.system.accounts import USERS, make_in_thread
+from server.system.site import SERVERS
 from server.tls import certificate
 from server.views import Views, views_table
 from server.vitals.issues import Issues, log_write_issues
@@ -107,7 +108,7 @@ class Assembly:
         self._feeds = FeedHub(self._machine.watched.add, self._machine.watched.discard, loop.call_soon)
         self._machine.on_changes = self._feeds.on_changes
         self._views = Views(self._machine.store.view, time.time)
-        self._system = SystemTables(_site(settings, folder))
+        self._system = SystemTables(_site(settings, folder), make_in_thread)
         self._system.add(views_table(self._views))
         self._backups = backup_service(
             settings.backup,
@@ -159,6 +160,7 @@ class Assembly:
     async def _start(self) -> None:
         self._node.start()
         await self._caught_up()
+        self._take_name()
         if "admin" not in self._machine.catalog.documents("users"):
             await self._propose(list(self._first_effects()))
         self._building.wake()
@@ -311,9 +313,20 @@ class Assembly:
             self._building.wake()
         elif effect[0] == Kind.DROP_TABLE:
             self._feeds.on_table_gone(effect[1])
-        elif effect[0] in (Kind.PUT_SYSTEM, Kind.DELETE_SYSTEM) and effect[1] == USERS:
-            self._feeds.recheck()
+        elif effect[0] in (Kind.PUT_SYSTEM, Kind.DELETE_SYSTEM):
+            self._document_changed(effect[1])
         self._feeds.poll()
+
+    def _document_changed(self, collection: str) -> None:
+        """A system document of that collection was put or deleted."""
+        if collection == USERS:
+            self._feeds.recheck()
+        elif collection == SERVERS:
+            self._take_name()
+
+    def _take_name(self) -> None:
+        """Tells drivers the name that this server has by now."""
+        self._clients.set_server(self._folder.identity.server_id, self._system.server_name(self._machine.catalog))
 
     def _plug_vitals(self) -> Jobs:
         """The system tables that monitors read."""

@@ -12,6 +12,8 @@ import binascii
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from twisted.internet import threads
+
 from model import datum as d
 from model.effect import Kind
 from model.errors import ReqlError, ReqlOpFailedError
@@ -23,6 +25,7 @@ from server.system.table import Change, SystemTable
 
 USERS: Final = "users"  # the catalog's collection
 MAX_ITERATIONS: Final = 10_000_000  # about four seconds of work; more is a mistake or an attack
+CHEAP_ITERATIONS: Final = 8192  # about three milliseconds
 
 MakeCredential = Callable[[Any, str, int | None], Credential]
 """(env, password, iterations or None for the usual) -> its credential. Many iterations take seconds: may wait."""
@@ -31,6 +34,14 @@ MakeCredential = Callable[[Any, str, int | None], Credential]
 def make_at_once(env: Any, password: str, iterations: int | None) -> Credential:
     """A MakeCredential that does not wait."""
     return make_credential(password) if iterations is None else make_credential(password, iterations)
+
+
+def make_in_thread(env: Any, password: str, iterations: int | None) -> Credential:
+    """A MakeCredential for a server: where it would hold up others, they go on meanwhile."""
+    if iterations is None or iterations <= CHEAP_ITERATIONS:
+        return make_at_once(env, password, iterations)
+    made: Credential = env.fibers.wait(threads.deferToThread(make_credential, password, iterations))
+    return made
 
 
 def users_table(make: MakeCredential) -> SystemTable:
