@@ -42,6 +42,7 @@ from proxy.reql.evaluator import ReqlEvaluator
 from proxy.reql.feeds import FeedHub
 from proxy.reql.index_functions import index_keys
 from server import VERSION
+from server.addresses import reached_at
 from server.backup_metrics import BackupCollector
 from server.backup_plug import backup_service
 from server.backup_tables import backup_tables
@@ -395,6 +396,7 @@ def _site(settings: Settings, folder: DataFolder) -> Site:
         argv=tuple(sys.argv),
         started=_now_ms() / 1000,
         cache_mb=settings.storage.cache_bytes / (1 << 20),
+        addresses=reached_at(settings.driver.address),
     )
 
 

@@ -100,7 +100,9 @@ def server_status_table(registry: Registry) -> SystemTable:
 def _server_status_row(registry: Registry, catalog: Catalog) -> Row:
     site = registry.site
     network = {
-        "canonical_addresses": [{"host": site.hostname, "port": site.cluster_port}],
+        "canonical_addresses": [
+            {"host": host, "port": site.cluster_port} for host in site.addresses or (site.hostname,)
+        ],
         "cluster_port": site.cluster_port,
         "connected_to": {},
         "hostname": site.hostname,

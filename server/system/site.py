@@ -33,6 +33,7 @@ class Site:
     driver_port: int = 0
     cluster_port: int = 0
     http_port: int = 0
+    addresses: tuple[str, ...] = ()  # where this server can be reached; none: at its host name
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ class _Storage:
         return {
             "cache": {"in_use_bytes": int(self._cache * share)},
             "disk": {
-                "read_bytes_per_sec": d.number(rates.disk_read_per_s),
+                "read_bytes_per_sec": int(rates.disk_read_per_s),
                 "read_bytes_total": int(rates.disk_read),
                 "space_usage": {
                     "data_bytes": int(self._live * share),
@@ -163,7 +163,7 @@ class _Storage:
                     "metadata_bytes": int(self._metadata * share),
                     "preallocated_bytes": 0,
                 },
-                "written_bytes_per_sec": d.number(rates.disk_written_per_s),
+                "written_bytes_per_sec": int(rates.disk_written_per_s),
                 "written_bytes_total": int(rates.disk_written),
             },
         }
