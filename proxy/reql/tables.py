@@ -110,7 +110,7 @@ class StoredTable:
             index = self.ordered_index(env, index_name)
         except ReqlError as error:
             error.path = ()  # found out by the reading, as for keys
-            raise
+            return UnreadableRows(error)
         return KeyedIndexRows(self, index, keys)
 
 
@@ -266,6 +266,19 @@ class KeyedIndexRows(Stream):
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
         return None if texts is None else list(map(d.loads, texts))
+
+
+class UnreadableRows(Stream):
+    """What cannot be read, which only who reads it is told."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: ReqlError) -> None:
+        super().__init__()
+        self.error = error
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        raise self.error
 
 
 class ComputedRows(IteratorStream):

@@ -18,7 +18,7 @@ from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_keys
 from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term
 from proxy.reql.streams import Stream, as_stream, slice_stream
-from proxy.reql.tables import ComputedRows, IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan
+from proxy.reql.tables import ComputedRows, IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan, UnreadableRows
 from proxy.reql.terms.slices import Slice
 from proxy.reql.terms.union import Union
 from proxy.reql.values import SingleSelection, TableSlice, as_bool, as_datum, as_integer, as_string
@@ -112,6 +112,8 @@ def _changes_of_stream(env: Any, stream: Stream, options: FeedOptions, path: Pat
         return _changes_of_first(env, stream, stream.right, options, path)
     if stream.grouped:
         fail(EAGER)
+    if isinstance(stream, UnreadableRows):
+        raise stream.error
     if isinstance(stream, ComputedRows):
         _check_operations(stream.operations)
         return _polled(env, stream.source, options, SEQUENCE_FEED, stream.again, stream.operations)

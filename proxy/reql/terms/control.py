@@ -183,11 +183,15 @@ def funcall(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     for node in nodes:
         determinism |= node.determinism
     target = nodes[0]
+    spreads_target = target.term == Term.ARGS
     plan = [(node.run, node.term == Term.ARGS, node.path) for node in nodes[1:]]
 
     def run(env: Any) -> Any:
-        function = located(as_func_or_constant, env, target.run(env), target.path)
+        first = target.run(env)
         values: list[Any] = []
+        if spreads_target:
+            first, *values = _at_least_one(located(as_array, env, first, target.path), path)
+        function = located(as_func_or_constant, env, first, target.path)
         for position, (evaluate, spread, at) in enumerate(plan):
             value = evaluate(env)
             if spread:
@@ -202,6 +206,12 @@ def funcall(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         return function.call(*values)
 
     return Node(run, Term.FUNCALL, path, raw, determinism, arguments=nodes)
+
+
+def _at_least_one(values: list[Any], path: Path) -> list[Any]:
+    if not values:
+        raise ReqlQueryLogicError(f"Expected {TERMS[Term.FUNCALL].arity()} but found 0.", path)
+    return values
 
 
 def _lazy_nodes(compiler: Compiler, raw: list[Any], path: Path, id: Term, literal_ok: bool = False) -> list[Node]:

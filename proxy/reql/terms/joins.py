@@ -30,6 +30,7 @@ from proxy.reql.values import Func, Grouped, NativeFunc, as_bool, as_datum, as_f
 # ---- inner_join and outer_join ---------------------------------------------------------------------------------
 
 Pairs = Callable[[Any], Any]  # a row of the left side -> its rows in the join
+Condition = Callable[[], Func]
 
 
 class Right:
@@ -75,7 +76,7 @@ def _only_reads(node: Node) -> bool:
     return not own and all(map(_only_reads, [*node.arguments, *node.optargs.values()]))
 
 
-def _join(id: Term, name: str, pairs_of: Callable[[Any, Func, Right], Pairs]) -> None:
+def _join(id: Term, name: str, pairs_of: Callable[[Any, Condition, Right], Pairs]) -> None:
     @special(id, name, "3")
     def join(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         arguments, raw_optargs = compiler.split(raw, path)
@@ -108,39 +109,38 @@ def _join(id: Term, name: str, pairs_of: Callable[[Any, Func, Right], Pairs]) ->
 
 
 class _Pairs:
-    """The function that a join maps over its left side. The condition is evaluated when the first row needs it."""
+    """The function that a join maps over its left side. The condition is evaluated when the first pair needs it."""
 
-    __slots__ = ("_env", "_node", "_pairs", "_pairs_of", "_right")
+    __slots__ = ("_env", "_func", "_node", "_pairs")
 
-    def __init__(self, env: Any, node: Node, right: Right, pairs_of: Callable[[Any, Func, Right], Pairs]) -> None:
+    def __init__(self, env: Any, node: Node, right: Right, pairs_of: Callable[[Any, Condition, Right], Pairs]) -> None:
         self._env = env
         self._node = node
-        self._right = right
-        self._pairs_of = pairs_of
-        self._pairs: Pairs | None = None
+        self._func: Func | None = None
+        self._pairs = pairs_of(env, self._condition, right)
 
     def operation(self, path: Path) -> ConcatMap:
-        return ConcatMap(NativeFunc(self._env, self._of_row, 1, path), path)
+        return ConcatMap(NativeFunc(self._env, self._pairs, 1, path), path)
 
-    def _of_row(self, row: Any) -> Any:
-        if self._pairs is None:
-            func = located(as_func_or_constant, self._env, self._node.run(self._env), self._node.path)
-            self._pairs = self._pairs_of(self._env, func, self._right)
-        return self._pairs(row)
+    def _condition(self) -> Func:
+        if self._func is None:
+            self._func = located(as_func_or_constant, self._env, self._node.run(self._env), self._node.path)
+        return self._func
 
 
-def _matching(env: Any, func: Func, right: Right, left_row: Any) -> Iterator[Rows]:
+def _matching(env: Any, condition: Condition, right: Right, left_row: Any) -> Iterator[Rows]:
     for rows in right.chunks():
+        func = condition()
         yield [{"left": left_row, "right": row} for row in rows if as_bool(env, func.datum(left_row, row))]
 
 
-def _inner(env: Any, func: Func, right: Right) -> Pairs:
-    return lambda row: IteratorStream(_matching(env, func, right, row))
+def _inner(env: Any, condition: Condition, right: Right) -> Pairs:
+    return lambda row: IteratorStream(_matching(env, condition, right, row))
 
 
-def _outer(env: Any, func: Func, right: Right) -> Pairs:
+def _outer(env: Any, condition: Condition, right: Right) -> Pairs:
     def pairs(row: Any) -> Rows:
-        found = to_list(env, IteratorStream(_matching(env, func, right, row)))
+        found = to_list(env, IteratorStream(_matching(env, condition, right, row)))
         return found or [{"left": row}]
 
     return pairs
