@@ -68,7 +68,7 @@ class Town:
             links.listen("127.0.0.1", number)
             links.set_members({other: ("127.0.0.1", other) for other in self.links})
             links.start()
-        self.wires.pump()
+        self.wires.let_pass()
 
     def status(self, number: int, other: int) -> tuple[bool, str]:
         """Whether a server's link to another stands, and what is wrong with it."""
@@ -85,7 +85,7 @@ def test_messages_arrive_in_order_and_unchanged() -> None:
     town.open()
     sent = [append(1, 2, size, size + 1) for size in (0, 10, 100_000)] + [append(1, 3)]
     town.links[1].send(sent)
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[2].messages == sent[:3]
     assert town.ears[3].messages == sent[3:]
 
@@ -95,7 +95,7 @@ def test_queries_go_to_whom_they_are_for() -> None:
     town.open()
     assert town.links[1].send_query(2, b"hello")
     assert not town.links[1].send_query(9, b"hello")
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.queries == [(2, 1, b"hello")]
 
 
@@ -103,13 +103,13 @@ def test_a_server_that_comes_later_is_found() -> None:
     town = Town()
     town.links[1].set_members({2: ("127.0.0.1", 2)})
     town.links[1].start()
-    town.wires.pump(1)
+    town.wires.let_pass(1)
     assert not town.status(1, 2)[0]
     town.links[1].send([append(1, 2)])
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[1].unreachable == [2]
     town.open()
-    town.wires.pump(5)
+    town.wires.let_pass(5)
     assert town.status(1, 2) == (True, "")
 
 
@@ -120,7 +120,7 @@ def test_retries_come_less_and_less_often() -> None:
     connect = town.wires.connectTCP
     town.wires.connectTCP = lambda *args: calls.append(town.wires.seconds()) or connect(*args)  # type: ignore[func-returns-value,method-assign]
     town.links[1].start()
-    town.wires.pump(60)
+    town.wires.let_pass(60)
     gaps = [later - earlier for earlier, later in pairwise(calls)]
     assert gaps[0] < 0.2
     assert all(1.4 <= gap <= 3.2 for gap in gaps[-10:])
@@ -138,7 +138,7 @@ def test_a_stranger_is_refused_with_the_reason(change: dict[str, object], reason
     town = Town()
     town.links[2].identity = replace(town.links[2].identity, **change)  # type: ignore[arg-type]
     town.open()
-    town.wires.pump(1)
+    town.wires.let_pass(1)
     is_up, problem = town.status(1, 2)
     assert not is_up
     assert reason in problem
@@ -148,7 +148,7 @@ def test_a_server_that_is_no_member_is_refused() -> None:
     town = Town()
     town.open()
     town.links[2].set_members({})
-    town.wires.pump(1)
+    town.wires.let_pass(1)
     assert "knows no member 1" in town.status(1, 2)[1]
     assert not town.links[2].incoming
 
@@ -157,9 +157,9 @@ def test_a_lost_connection_is_made_again_and_the_node_is_told() -> None:
     town = Town()
     town.open()
     town.wires.pipes[0][0].abortConnection()
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[1].unreachable == [2]
-    town.wires.pump(2)
+    town.wires.let_pass(2)
     assert town.status(1, 2)[0]
 
 
@@ -167,10 +167,10 @@ def test_a_silent_member_is_called_anew() -> None:
     town = Town()
     town.open()
     town.wires.is_stuck = True
-    town.wires.pump(7)
+    town.wires.let_pass(7)
     assert not town.status(1, 2)[0]
     town.wires.is_stuck = False
-    town.wires.pump(10)
+    town.wires.let_pass(10)
     assert town.status(1, 2)[0]
 
 
@@ -183,7 +183,7 @@ def test_what_a_slow_member_does_not_take_is_dropped_and_the_node_is_told() -> N
     waiting = town.links[1]._links[2].connection
     assert waiting is not None
     assert waiting.waiting_bytes <= LIMITS.buffer_bytes
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[1].unreachable == [2]
 
 
@@ -191,7 +191,7 @@ def test_a_message_above_the_frame_limit_is_dropped() -> None:
     town = Town()
     town.open()
     town.links[1].send([append(1, 2, LIMITS.frame_bytes + 1), append(1, 2)])
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[2].messages == [append(1, 2)]
 
 
@@ -210,7 +210,7 @@ def test_a_member_that_speaks_for_others_or_for_our_disk_is_cut_off(message: Mes
     town.open()
     link = town.links[1]._links[2]
     link.send([message])
-    town.wires.pump()
+    town.wires.let_pass()
     assert not town.ears[2].messages
     assert not town.status(1, 2)[0]
 
@@ -220,7 +220,7 @@ def test_a_read_may_be_passed_on_for_another() -> None:
     town.open()
     message = Message(Kind.READ_INDEX, 2, 3, entries=[Entry(0, 0, data=b"r")])
     town.links[1].send([message])
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[2].messages == [message]
 
 
@@ -229,7 +229,7 @@ def test_bytes_that_changed_on_the_way_end_the_connection() -> None:
     town.open()
     town.wires.pipes[0][0].bend = lambda data: data[:-1] + bytes([data[-1] ^ 1])
     town.links[1].send([append(1, 2)])
-    town.wires.pump()
+    town.wires.let_pass()
     assert not town.ears[2].messages
     assert town.ears[1].unreachable
 
@@ -240,9 +240,9 @@ def test_who_never_greets_is_cut_off_and_there_are_not_too_many_of_them() -> Non
     factory = town.wires.ports[2]
     for _ in range(LIMITS.strangers + 5):
         town.wires._connect(2, _Mute())
-    town.wires.pump()
+    town.wires.let_pass()
     assert len(town.links[2].strangers) == LIMITS.strangers
-    town.wires.pump(6)
+    town.wires.let_pass(6)
     assert not town.links[2].strangers
     assert factory is not None
 
@@ -286,7 +286,7 @@ def shelf_town(tmp_path: Path) -> tuple[Town, Message, Path]:
 def test_a_snapshot_arrives_whole_before_the_core_hears_of_it(tmp_path: Path) -> None:
     town, message, arrived = shelf_town(tmp_path)
     town.links[1].send([message])
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[2].messages == [message]
     assert arrived.read_bytes() == bytes(range(256)) * 100
     assert town.ears[1].snapshots == [(2, True)]
@@ -306,13 +306,13 @@ def test_a_broken_snapshot_goes_on_where_it_was(tmp_path: Path) -> None:
 
     town.wires.part_bytes = 500
     town.wires.pipes[0][0].bend = count
-    town.wires.pump()
+    town.wires.let_pass()
     partial = arrived.with_name("snapshot-7.arriving")
     began = partial.stat().st_size
     assert 5_000 < began < 20_000
     assert not town.ears[2].messages
     sent_before = town.links[1]._links[2].status.sent_bytes
-    town.wires.pump(3)
+    town.wires.let_pass(3)
     assert arrived.read_bytes() == bytes(range(256)) * 100
     connection = town.links[1]._links[2].connection
     assert connection is not None
@@ -325,7 +325,7 @@ def test_a_snapshot_that_differs_from_its_hash_is_not_taken(tmp_path: Path) -> N
     town, message, arrived = shelf_town(tmp_path)
     (tmp_path / "1" / "snapshot-7").write_bytes(bytes(25_600))
     town.links[1].send([message])
-    town.wires.pump()
+    town.wires.let_pass()
     assert not arrived.exists()
     assert not town.ears[2].messages
     assert town.ears[1].snapshots == [(2, False)]
@@ -334,9 +334,9 @@ def test_a_snapshot_that_differs_from_its_hash_is_not_taken(tmp_path: Path) -> N
 def test_a_snapshot_for_a_member_that_stays_away_is_given_up(tmp_path: Path) -> None:
     town, message, _ = shelf_town(tmp_path)
     town.links[2].stop()
-    town.wires.pump()
+    town.wires.let_pass()
     town.links[1].send([message])
-    town.wires.pump(30)
+    town.wires.let_pass(30)
     assert town.ears[1].snapshots == [(2, False)]
 
 
@@ -344,7 +344,7 @@ def test_a_snapshot_that_is_gone_is_reported(tmp_path: Path) -> None:
     town, message, _ = shelf_town(tmp_path)
     (tmp_path / "1" / "snapshot-7").unlink()
     town.links[1].send([message])
-    town.wires.pump()
+    town.wires.let_pass()
     assert town.ears[1].snapshots == [(2, False)]
 
 

@@ -40,7 +40,7 @@ def naive_vote(voters: frozenset[int], votes: dict[int, bool]) -> Vote:
         return not voters or granted * 2 > len(voters)
 
     outcomes = {wins(extra) for extra in range(len(missing) + 1)}
-    return {(True,): Vote.WON, (False,): Vote.LOST}.get(tuple(outcomes), Vote.PENDING)
+    return Vote.WON if outcomes == {True} else Vote.LOST if outcomes == {False} else Vote.PENDING
 
 
 @given(VOTERS, ACKED)

@@ -8,7 +8,10 @@ from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
+from twisted.python import failure
+
+Failure: Any = failure.Failure
+Refused: Any = ConnectionRefusedError
 
 
 class Pipe:
@@ -69,7 +72,7 @@ class Pipe:
 
 
 class Wires(Clock):
-    """What the links need of a reactor. `pump` lets everything happen that is due."""
+    """What the links need of a reactor. `let_pass` lets everything happen that is due."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ class Wires(Clock):
 
     def _connect(self, port: int, factory: Any) -> None:
         if port not in self.ports:
-            factory.clientConnectionFailed(None, Failure(ConnectionRefusedError()))
+            factory.clientConnectionFailed(None, Failure(Refused()))
             return
         caller, called = Pipe(self), Pipe(self)
         caller.other, called.other = called, caller
@@ -101,7 +104,7 @@ class Wires(Clock):
         for pipe in (called, caller):
             pipe.protocol.makeConnection(pipe)
 
-    def pump(self, seconds: float = 0.0, step: float = 0.05) -> None:
+    def let_pass(self, seconds: float = 0.0, step: float = 0.05) -> None:
         """Let time pass."""
         self._turn()
         while seconds > 0:
@@ -111,7 +114,8 @@ class Wires(Clock):
 
     def _turn(self) -> None:
         for _ in range(10_000):
-            if not any(call.getTime() <= self.seconds() for call in self.getDelayedCalls()):
+            calls: list[Any] = list(self.getDelayedCalls())
+            if not any(call.getTime() <= self.seconds() for call in calls):
                 return
             self.advance(0)
         raise AssertionError("the wires never come to rest")
