@@ -43,6 +43,7 @@ JOBS: Final = {
     "sync": "backup.jobs",
     "bring_back": "backup.restore_jobs",
     "tell_versions": "backup.restore_jobs",
+    "compare_moments": "backup.restore_jobs",
 }
 
 

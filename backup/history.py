@@ -113,10 +113,14 @@ def documents_at(
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """A part of the past that is known without a gap: an image and the log behind it."""
+    """A part of the past that is known without a gap: an image and the log behind it.
+
+    is_joined: nothing is missing between the era before and this one.
+    """
 
     plan: Plan
     read: ReadEntries
+    is_joined: bool = False
 
 
 def eras_of(shelf: Shelf, read: ReadEntries, since: Stop | None = None) -> list[Era]:
@@ -149,29 +153,42 @@ def _from(images: Sequence[ImageManifest], since: Stop | None) -> Sequence[Image
     return images[fit[-1] :] if fit else images
 
 
-def continued(eras: Sequence[Era], own: Era) -> list[Era]:
-    """The eras of a vault, then what only a server's own log holds: as a part of the last era if they touch."""
+def with_own_log(eras: Sequence[Era], own: Era) -> list[Era]:
+    """The eras of a vault, and what only a server's own log holds: entries before the first image, and the newest."""
     if not eras:
         return [own]
-    last, first_own = eras[-1].plan, own.plan.image.log_index + 1
+    first = eras[0].plan.image.log_index
+    joined = list(eras)
+    if own.plan.image.log_index < first:
+        early = _cut(own.plan, last=first)
+        joined = [Era(early, own.read), replace(eras[0], is_joined=early.last_index == first), *eras[1:]]
+    last = eras[-1].plan
     if own.plan.last_index <= last.last_index:
-        return list(eras)
-    if first_own > last.last_index + 1:
-        return [*eras, own]
+        return joined
+    if own.plan.image.log_index > last.last_index:
+        return [*joined, own]
+    return [*joined[:-1], _continued(joined[-1], own)]
+
+
+def _cut(plan: Plan, last: int) -> Plan:
+    steps = [replace(step, last_index=min(step.last_index, last)) for step in plan.replays if step.first_index <= last]
+    return replace(plan, replays=tuple(steps))
+
+
+def _continued(era: Era, own: Era) -> Era:
+    """An era with the entries behind it that a server's own log holds."""
+    end = era.plan.last_index
     tail = [
-        replace(step, first_index=max(step.first_index, last.last_index + 1))
-        for step in own.plan.replays
-        if step.last_index > last.last_index
+        replace(step, first_index=max(step.first_index, end + 1)) for step in own.plan.replays if step.last_index > end
     ]
     own_pieces = {step.piece for step in tail}
 
     def read(plan: Plan) -> Iterator[tuple[int, int, int, bytes]]:
-        for reader, is_own in ((eras[-1].read, False), (own.read, True)):
+        for reader, is_own in ((era.read, False), (own.read, True)):
             steps = tuple(step for step in plan.replays if (step.piece in own_pieces) == is_own)
             yield from reader(replace(plan, replays=steps))
 
-    joined = replace(last, replays=(*last.replays, *tail))
-    return [*eras[:-1], Era(joined, read)]
+    return replace(era, plan=replace(era.plan, replays=(*era.plan.replays, *tail)), read=read)
 
 
 def versions(eras: Iterable[Era], name: TableName, key: bytes, find: FindRows) -> list[Version]:
@@ -182,11 +199,11 @@ def versions(eras: Iterable[Era], name: TableName, key: bytes, find: FindRows) -
         if found:
             if part and (part[0].change, part[0].row) == (STOOD, found[-1].row):
                 part = part[1:]
-            elif found[-1].row is not None and not (part and part[0].change == STOOD):
+            elif found[-1].row is not None and not era.is_joined and not (part and part[0].change == STOOD):
                 image = era.plan.image
                 part.insert(0, replace(found[-1], log_index=image.log_index, time_ms=image.time_ms, change=DELETED))
                 part[0] = replace(part[0], row=None)
-            part = [replace(version, gap=at == 0) for at, version in enumerate(part)]
+            part = [replace(version, gap=at == 0 and not era.is_joined) for at, version in enumerate(part)]
         found += part
     return found
 

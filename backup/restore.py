@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from backup.plan import Plan
 from backup.rebuild import entries_of, sound_effects
@@ -17,6 +17,8 @@ from backup.shelf import Shelf, look
 from backup.timeline import Moment, Walk, format_time, image_named, plan_moment
 from backup.vault import Vault
 from model.catalog import Catalog
+
+MOST_SHOWN: Final = 8  # slices of the log that are listed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,13 @@ class Planned:
 
     def describe(self) -> list[str]:
         """The plan for people, a line each."""
-        lines = [f"moment: {self.moment.text}", *self.plan.describe()]
+        steps = self.plan.describe()
+        if len(self.plan.replays) > MOST_SHOWN:
+            first, last = self.plan.replays[0], self.plan.replays[-1]
+            count = len(self.plan.replays)
+            together = f"replay {count} slices of the log: entries {first.first_index} to {last.last_index}"
+            steps = [steps[0], together, *steps[1 + count :]]
+        lines = [f"moment: {self.moment.text}", *steps]
         lines += [f"left aside, since it is damaged: {name} ({why})" for name, why in self.shelf.damaged]
         return lines
 

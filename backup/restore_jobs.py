@@ -16,7 +16,8 @@ from typing import Any
 
 from backup.access import access_from, open_vault
 from backup.child import Line
-from backup.history import Era, FindRows, continued, documents_at, eras_of, find_rows, versions
+from backup.diff import compare
+from backup.history import Era, FindRows, documents_at, eras_of, find_rows, versions, with_own_log
 from backup.manifest import ImageManifest, TableImage
 from backup.own_log import IMAGE, own_log
 from backup.rebuild import Progress
@@ -24,7 +25,7 @@ from backup.restore import Planned, plan_from, read_entries
 from backup.restore_tables import NotThen, Source, Survey, check_row, choose, rebuild_tables, source_of, survey
 from backup.selection import TableName, parse_name
 from backup.shelf import Shelf, look
-from backup.timeline import ReadEntries, chain_from, format_time, parse_moment, plan_moment
+from backup.timeline import ReadEntries, chain_from, format_time, parse_moment, plan_moment, stop_of
 from backup.vault import Vault
 from model.catalog import Table
 from model.errors import UnfitArchive
@@ -130,12 +131,27 @@ def tell_versions(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
         eras, find = eras_of(look(vault), partial(read_entries, vault)), finder(vault)
     if job.get("log"):
         shelf, read = _own(job["log"])
-        eras = continued(eras, Era(chain_from(shelf.images[0], shelf.slices), read))
+        eras = with_own_log(eras, Era(chain_from(shelf.images[0], shelf.slices), read))
     known = eras[0].plan if eras else None
     return {
         "table": str(name),
         "key": job["key"],
-        "known_since": None if known is None else format_time(known.image.time_ms),
+        "known_since": None if known is None or not known.image.time_ms else format_time(known.image.time_ms),
         "known_since_log_index": None if known is None else known.image.log_index,
         "versions": [version.as_plain() for version in versions(eras, name, key, find)],
     }
+
+
+def compare_moments(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """What changed between two moments. Fields: from, to, names, most_keys (or None), now_ms, vault or log."""
+    first, second = (parse_moment(job[end], int(job["now_ms"])) for end in ("from", "to"))
+    read: ReadEntries
+    find: FindRows = lambda image, table, keys: {}  # noqa: E731
+    if job.get("vault"):
+        vault = open_vault(access_from(job["vault"]))
+        shelf, read, find = look(vault), partial(read_entries, vault), finder(vault)
+    else:
+        shelf, read = _own(job["log"])
+    stops = [stop_of(shelf, moment, read) for moment in (first, second)]
+    found = compare(shelf, stops[0], stops[1], read, find, [parse_name(name) for name in job["names"]])
+    return found.as_plain(job.get("most_keys"))

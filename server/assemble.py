@@ -125,8 +125,8 @@ class Assembly:
         )
         self._kept.needs.append(self._backups.keep_from)
         self._system.add(*backup_tables(self._backups))
+        self._restores = plug_restores(self._backups, self._system, self._replica, self._fibers, folder, reactor)
         self._ledger = Ledger(time.monotonic)
-        self._restores = plug_restores(self._backups, self._replica, self._fibers, folder, reactor)
         world = ServerWorld(self._replica, self._system, self._feeds, self._views, self._ledger.traffic)
         world.lineage = folder.identity.cluster_id
         world.array_limit = settings.limits.array_limit
@@ -193,6 +193,10 @@ class Assembly:
     def drain(self, timeout_s: float) -> Deferred[None]:
         """Stops in good order: no new connections, queries end, everything is on disk."""
         return ensureDeferred(self._drain(timeout_s))
+
+    def refuse_writes(self, why: str) -> None:
+        """From now on drivers can only read; `why` is what they are told when they write."""
+        self._replica.refusal = why
 
     async def _drain(self, timeout_s: float) -> None:
         await self._listener.stop()
@@ -360,12 +364,12 @@ class Assembly:
                 self._listener.port,
             )
 
-        self._restores.tick()
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+        self._restores.tick()
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 

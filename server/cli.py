@@ -22,6 +22,9 @@ from server import VERSION
 ELSEWHERE = {
     "dump": ("backup.commands", "dump"),
     "restore": ("server.verbs_restore", "restore"),
+    "at": ("server.verbs_past", "at"),
+    "history": ("server.verbs_past", "history"),
+    "diff": ("server.verbs_past", "diff"),
     "export": ("backup.commands", "export"),
     "import": ("backup.commands", "import_"),
     "index-rebuild": ("backup.commands", "index_rebuild"),

@@ -80,6 +80,10 @@ class Daemon:
         """Starts, serves, stops; the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop, number.name)
+    def refuse_writes(self, why: str) -> None:
+        """Drivers can only read; `why` is what they are told when they write."""
+        self._assembly.refuse_writes(why)
+
         self._reactor.callWhenRunning(self._start)
         self._reactor.run(installSignalHandlers=False)
         self._assembly.close()

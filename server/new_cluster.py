@@ -4,18 +4,19 @@
 
 One rule: a restored server can never join its past. Its cluster, its server and its log get new ids, the log begins
 behind the restored entry in a later raft_term, and its first entry takes away what ties it to the old cluster: its
-vaults and jobs. Schedules stay, disabled.
+members, vaults and jobs. Schedules stay, disabled.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from backup.plan import Plan
 from backup.rebuild import Progress, Rebuilt, rebuild
@@ -25,13 +26,16 @@ from consensus.messages import ConfState, Entry, HardState, Snapshot
 from model.catalog import Catalog
 from model.effect import Effect, Kind, encode
 from model.errors import BadSetting, DiskFull
-from server.folder import DataFolder
+from server.backup_rows import BACKUPS, RESTORES, SCHEDULES, TASKS, VAULTS
+from server.daemon import RECURSION_LIMIT
+from server.folder import FIRST_MEMBER, DataFolder
+from server.members import foreign_effects
+from server.restore_asking import check_definitions
+from server.system.site import SERVERS
 from storage.documents import load_catalog
 from storage.rocks import RocksEngine, RocksSettings
 
-FIRST_MEMBER: Final = 1  # a new cluster has one member
-LEFT_BEHIND: Final = ("vaults", "backups", "restores", "backup_tasks")  # documents of the old cluster's own affairs
-SCHEDULES: Final = "backup_schedules"  # stay, but do nothing until somebody says where to
+LEFT_BEHIND: Final = (VAULTS, BACKUPS, RESTORES, TASKS, SERVERS)  # documents of the old cluster's own affairs
 KEPT_FREE_BYTES: Final = 256 << 20
 
 
@@ -70,7 +74,10 @@ def restore_folder(
         _check_space(folder.path, plan)
         rebuilt = rebuild(vault, plan, folder.rows, progress)
         catalog = _catalog_in(folder.rows)
-        begin_log(folder.log, rebuilt.log_index, rebuilt.raft_term, _farewell(catalog), now_ms())
+        check_definitions(_tables_of(catalog))
+        begin_log(
+            folder.log, rebuilt.log_index, rebuilt.raft_term, _farewell(catalog, folder.identity.cluster_id), now_ms()
+        )
         _sync(folder.path)
         check_empty(data_dir)
         folder.path.rename(data_dir)
@@ -111,13 +118,26 @@ def _catalog_in(rows: Path) -> Catalog:
         engine.close()
 
 
-def _farewell(catalog: Catalog) -> list[Effect]:
-    """What the first entry of the new log does."""
-    effects: list[Effect] = [
-        (int(Kind.DELETE_SYSTEM), collection, key)
-        for collection in LEFT_BEHIND
-        for key in catalog.documents(collection)
+def _tables_of(catalog: Catalog) -> list[dict[str, Any]]:
+    """The tables as `check_definitions` looks at them."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
+    return [
+        {
+            "db": catalog.databases_by_uuid[table.database].name,
+            "table": table.name,
+            "primary_key": table.primary_key,
+            "write_hook": table.write_hook,
+            "indexes": [{"name": index.name, "definition": index.definition} for index in table.indexes.values()],
+        }
+        for table in catalog.tables.values()
     ]
+
+
+def _farewell(catalog: Catalog, cluster_id: str) -> list[Effect]:
+    """What the first entry of the new log does."""
+    effects = foreign_effects(catalog, cluster_id)
+    for collection in LEFT_BEHIND:
+        effects += [(int(Kind.DELETE_SYSTEM), collection, key) for key in catalog.documents(collection)]
     for key, schedule in catalog.documents(SCHEDULES).items():
         effects.append((int(Kind.PUT_SYSTEM), SCHEDULES, key, {**schedule, "enabled": False}))
     return effects

@@ -11,13 +11,18 @@ from proxy.reql.env import Data
 from server.backup_plug import WORK_FOLDER
 from server.backup_service import BackupService, Pauses
 from server.folder import DataFolder
+from server.past_tables import past_tables
 from server.restore_work import RestoreWork
+from server.system import SystemTables
 
 
 def plug_restores(
-    service: BackupService, data: Data, fibers: FiberPool, folder: DataFolder, reactor: Any
+    service: BackupService, system: SystemTables, data: Data, fibers: FiberPool, folder: DataFolder, reactor: Any
 ) -> RestoreWork:
-    """From now on the service takes restores; `tick` of what is returned is to be called each second."""
+    """From now on the service takes restores, and questions about the past have tables.
+
+    `tick` of what is returned is to be called each second.
+    """
     work = RestoreWork(
         data,
         fibers,
@@ -30,4 +35,5 @@ def plug_restores(
         folder.path / WORK_FOLDER,
     )
     service.restores.plug(work.check, work.restore)
+    system.add(*past_tables(work))
     return work

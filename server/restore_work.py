@@ -112,6 +112,23 @@ class RestoreWork:
         if self._leftovers(self._data.catalog):
             self._fibers.errand(lambda: self._data.change_catalog(self._sweep)).addErrback(self._not_swept)
 
+    # -- questions about the past
+
+    def versions(self, table: str, key: Any) -> Deferred[Row]:
+        """The versions of a document, as backup/restore_jobs.tell_versions says them."""
+        order = {"job": "tell_versions", "table": table, "key": key}
+        return self._ask({**order, "vault": self.best_vault(), "log": self.own_log()})
+
+    def differences(self, first: str, second: str, names: Sequence[str], most_keys: int | None) -> Deferred[Row]:
+        """What changed between two moments, as backup/restore_jobs.compare_moments says it."""
+        vault = self.best_vault()
+        source: Row = {"log": self.own_log()} if vault is None else {"vault": vault}
+        order = {"job": "compare_moments", "from": first, "to": second, "names": list(names), "most_keys": most_keys}
+        return self._ask({**order, **source, "now_ms": self._ledger.now_ms()})
+
+    def _ask(self, order: Row) -> Deferred[Row]:
+        return self._children.start(order, lambda event: None).done
+
     # -- one restore
 
     async def _restore(self, job: Job, scratch: Path) -> Row:

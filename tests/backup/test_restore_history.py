@@ -18,11 +18,11 @@ from backup.history import (
     DROPPED,
     STOOD,
     Era,
-    continued,
     documents_at,
     eras_of,
     find_rows,
     versions,
+    with_own_log,
 )
 from backup.manifest import Block, TableImage
 from backup.own_log import own_log
@@ -170,8 +170,18 @@ def test_a_servers_own_log_goes_on_where_the_vault_ends(tmp_path: Path) -> None:
     shelf, read = own_log(tmp_path / "log", history.last_index - 1, [("d", "shop")], 10_000)
     own = Era(chain_from(shelf.images[0], shelf.slices), read)
     name = TableName("shop", "orders")
-    joined = versions(continued(eras(vault), own), name, primary_key_bytes(7), finder(vault))
-    assert [(v.log_index, v.change) for v in joined] == [(3, STOOD), (4, CHANGED), (5, CHANGED)]
+    joined = versions(with_own_log(eras(vault), own), name, primary_key_bytes(7), finder(vault))
+    assert [(v.log_index, v.change) for v in joined] == [(3, CREATED), (4, CHANGED), (5, CHANGED)]
+    history.image(vault)
+    late = eras_of(look(vault), partial(read_entries, vault), Stop(newest=True))
+    assert [era.plan.image.log_index for era in late] == [6]
+    both = versions(with_own_log(late, own), name, primary_key_bytes(7), finder(vault))
+    assert [(v.log_index, v.change, v.gap) for v in both] == [
+        (3, CREATED, False),
+        (4, CHANGED, False),
+        (5, CHANGED, False),
+        (6, STOOD, True),
+    ]
     alone = versions([own], name, primary_key_bytes(7), finder(vault))
     assert [(v.log_index, v.change) for v in alone] == [(3, CREATED), (4, CHANGED), (5, CHANGED)]
     history.close()
