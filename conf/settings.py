@@ -115,6 +115,7 @@ class Admin:
 class Reql:
     http_enabled: bool = False
     http_private_addresses: bool = False
+    http_max_bytes: int = whole(64 * MIB, 1024, 1 * GIB)
     js_enabled: bool = True
 
 

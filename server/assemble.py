@@ -49,6 +49,7 @@ from server.backup_tables import backup_tables
 from server.building import IndexBuilding
 from server.folder import DataFolder
 from server.javascript import JavascriptEngines
+from server.http_client import HttpClient
 from server.replica import Replica
 from server.restore_plug import plug_restores
 from server.retention import KeptLog
@@ -134,7 +135,11 @@ class Assembly:
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
         world.javascript = self._scripts
-        self._clients = Clients(
+        self._web = _web(settings, reactor)
+        world.http = self._web
+        self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
+        evaluator = self._plug.plug(
+            self._node,
             ReqlEvaluator(world),
             self._users,
             self._fibers,
@@ -228,13 +233,14 @@ class Assembly:
     # -- inside
 
     def _stop_chores(self) -> None:
-        if self._scripts is not None:
-            self._scripts.close()
         self._backups.stop()
         if self._chores.running:
             self._chores.stop()
 
     def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
+        for helper in (self._scripts, self._web):
+            if helper is not None:
+                helper.close()
         settings = self._settings
         self._kept = kept = KeptLog(self._store, settings.log.retain_bytes)
         node = Node(
@@ -404,9 +410,13 @@ def _site(settings: Settings, folder: DataFolder) -> Site:
     )
 
 
-def _as_name(hostname: str) -> str:
-    """A host name with only the characters that RethinkDB allows in names."""
-    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in hostname) or "server"
+def _web(settings: Settings, reactor: Any) -> HttpClient | None:
+    """What fetches for r.http, if it may."""
+    reql = settings.reql
+    if not reql.http_enabled:
+        return None
+    agent = f"RewindDB/{VERSION}"
+    return HttpClient(reactor.callFromThread, reql.http_private_addresses, reql.http_max_bytes, agent)
 
 
 def _initial_password(settings: Settings) -> str:

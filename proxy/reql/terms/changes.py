@@ -19,6 +19,7 @@ from proxy.reql.index_functions import index_keys
 from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term
 from proxy.reql.streams import Stream, as_stream, slice_stream
 from proxy.reql.tables import ComputedRows, IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan, UnreadableRows
+from proxy.reql.terms.http import HttpPages
 from proxy.reql.terms.slices import Slice
 from proxy.reql.terms.union import Union
 from proxy.reql.values import SingleSelection, TableSlice, as_bool, as_datum, as_integer, as_string
@@ -119,6 +120,8 @@ def _changes_of_stream(env: Any, stream: Stream, options: FeedOptions, path: Pat
         return _polled(env, stream.source, options, SEQUENCE_FEED, stream.again, stream.operations)
     if isinstance(stream, READS) and not any(operation.kind == "distinct" for operation in stream.operations):
         return _range_feed(env, stream, options)
+    if isinstance(stream, HttpPages):
+        raise ReqlQueryLogicError(stream.refusal_of_changes, stream.path)
     raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
 
 

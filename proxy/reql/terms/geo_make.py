@@ -139,7 +139,9 @@ def distance(env: Any, first: Any, second: Any, **optargs: Any) -> int | float:
 def circle(env: Any, centre: Any, radius: float, **optargs: Any) -> dict[str, Any]:
     """A polygon or line that comes near to a circle."""
     vertices = optargs.get("num_vertices", 32)
-    if vertices <= 0:
+    if not 0 <= vertices < 2**32:
+        fail(f"Integer too large: {vertices}", "num_vertices")
+    if vertices == 0:
         fail("num_vertices must be positive.", "num_vertices")
     on = chosen_ellipsoid(env, optargs)
     unit = chosen_unit(optargs)
