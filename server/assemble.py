@@ -48,8 +48,8 @@ from server.backup_plug import backup_service
 from server.backup_tables import backup_tables
 from server.building import IndexBuilding
 from server.folder import DataFolder
-from server.javascript import JavascriptEngines
 from server.http_client import HttpClient
+from server.javascript import JavascriptEngines
 from server.replica import Replica
 from server.restore_plug import plug_restores
 from server.retention import KeptLog
@@ -137,9 +137,7 @@ class Assembly:
         world.javascript = self._scripts
         self._web = _web(settings, reactor)
         world.http = self._web
-        self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
-        evaluator = self._plug.plug(
-            self._node,
+        self._clients = Clients(
             ReqlEvaluator(world),
             self._users,
             self._fibers,
@@ -233,14 +231,14 @@ class Assembly:
     # -- inside
 
     def _stop_chores(self) -> None:
+        for helper in (self._scripts, self._web):
+            if helper is not None:
+                helper.close()
         self._backups.stop()
         if self._chores.running:
             self._chores.stop()
 
     def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
-        for helper in (self._scripts, self._web):
-            if helper is not None:
-                helper.close()
         settings = self._settings
         self._kept = kept = KeptLog(self._store, settings.log.retain_bytes)
         node = Node(
@@ -408,6 +406,11 @@ def _site(settings: Settings, folder: DataFolder) -> Site:
         cache_mb=settings.storage.cache_bytes / (1 << 20),
         addresses=reached_at(settings.driver.address),
     )
+
+
+def _as_name(hostname: str) -> str:
+    """A host name with only the characters that RethinkDB allows in names."""
+    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in hostname) or "server"
 
 
 def _web(settings: Settings, reactor: Any) -> HttpClient | None:
