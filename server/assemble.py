@@ -135,8 +135,8 @@ class Assembly:
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
         world.javascript = self._scripts
-        self._web = _web(settings, reactor)
-        world.http = self._web
+        self._fetcher = _fetcher(settings, reactor)
+        world.http = self._fetcher
         self._clients = Clients(
             ReqlEvaluator(world),
             self._users,
@@ -231,7 +231,7 @@ class Assembly:
     # -- inside
 
     def _stop_chores(self) -> None:
-        for helper in (self._scripts, self._web):
+        for helper in (self._scripts, self._fetcher):
             if helper is not None:
                 helper.close()
         self._backups.stop()
@@ -413,7 +413,7 @@ def _as_name(hostname: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in hostname) or "server"
 
 
-def _web(settings: Settings, reactor: Any) -> HttpClient | None:
+def _fetcher(settings: Settings, reactor: Any) -> HttpClient | None:
     """What fetches for r.http, if it may."""
     reql = settings.reql
     if not reql.http_enabled:
