@@ -20,16 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall
 
 from conf.settings import Settings
-from consensus.core import Config, SoftState
+from consensus.core import SoftState
 from consensus.flushing import FlushPolicy
-from consensus.logstore import LogStore
-from consensus.messages import ConfState
 from consensus.node import Node
 from model.effect import Effect, Kind, encode
 from model.errors import BadSetting, RewindError
@@ -47,6 +45,9 @@ from server.backup_metrics import BackupCollector
 from server.backup_plug import backup_service
 from server.backup_tables import backup_tables
 from server.building import IndexBuilding
+from server.cluster_join import server_name
+from server.cluster_joining import PREFIX as TOKEN_PREFIX
+from server.cluster_plug import ClusterPlug, open_log, raft_config
 from server.folder import DataFolder
 from server.http_client import HttpClient
 from server.javascript import JavascriptEngines
@@ -72,7 +73,6 @@ from storage.rocks import RocksEngine, RocksSettings
 log = logging.getLogger("rewinddb.server")
 
 SPOKEN_VERSION = "2.4.4"  # of RethinkDB: what tools and drivers look at
-MEMBER_ID = 1
 UNAUTHENTICATED = 500  # connections that are still logging in, at most
 
 
@@ -90,13 +90,12 @@ class Assembly:
         self._settings = settings
         self._folder = folder
         self._reactor = reactor
-        self._engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
-        self._machine = Machine(self._engine, index_keys)
-        self._store = LogStore(folder.log, self._machine.applied_index, segment_bytes=settings.log.segment_bytes)
+        engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
+        self._machine = Machine(engine, index_keys)
+        self._store = open_log(folder, self._machine, settings.log.segment_bytes)
         self.recovered_from = self._machine.applied_index
         self.recovered_to = self._store.last_index()
-        if not self._store.initial_state()[1].voters:
-            self._store.bootstrap(ConfState(voters=(MEMBER_ID,)))
+        self._plug = ClusterPlug(settings, folder, self._machine, self._store, reactor, self._state_replaced)
         self._node = self._make_node(loop, on_fatal)
         self._fibers = FiberPool(reactor)
         store = self._machine.store
@@ -132,13 +131,23 @@ class Assembly:
         world.lineage = folder.identity.cluster_id
         world.array_limit = settings.limits.array_limit
         world.durability = settings.writes.durability
-        self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
         world.javascript = self._scripts
         self._fetcher = _fetcher(settings, reactor)
         world.http = self._fetcher
-        self._clients = Clients(
+        self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
+        evaluator = self._plug.plug(
+            self._node,
             ReqlEvaluator(world),
+            self._replica,
+            self._fibers,
+            lambda: self._system.site,
+            self._propose,
+            on_fatal,
+        )
+        self._system.add(*self._plug.tables())
+        self._clients = Clients(
+            evaluator,
             self._users,
             self._fibers,
             reactor,
@@ -162,10 +171,12 @@ class Assembly:
         return ensureDeferred(self._start())
 
     async def _start(self) -> None:
+        self._system.site = replace(self._system.site, cluster_port=self._plug.listen())
         self._node.start()
-        await self._caught_up()
+        self._plug.start()
+        await self._plug.caught_up()
         self._take_name()
-        if "admin" not in self._machine.catalog.documents("users"):
+        if "admin" not in self._machine.catalog.documents(USERS):
             await self._propose(list(self._first_effects()))
         self._building.wake()
         self._chores.clock = self._reactor
@@ -183,11 +194,16 @@ class Assembly:
             await self._start_web(self._web)
         self._warn_about_open_doors()
 
+    def refuse_writes(self, why: str) -> None:
+        """From now on drivers can only read; `why` is what they are told when they write."""
+        self._replica.refusal = why
+
     def announcements(self) -> Iterator[str]:
         """What is printed once the server is ready; the driver port comes last."""
         applied = self._node.applied_index
         recovered = self.recovered_to - self.recovered_from
         yield f"Recovered to log position {applied} ({recovered} entries applied from the log)"
+        yield f"Listening for intracluster connections on port {self._plug.port}"
         yield f"Server ready, {self._system.site.name!r} {self._folder.identity.server_id}"
         if self._web is not None:
             yield f"Listening for administrative HTTP connections on port {self._web.port}"
@@ -197,11 +213,8 @@ class Assembly:
         """Stops in good order: no new connections, queries end, everything is on disk."""
         return ensureDeferred(self._drain(timeout_s))
 
-    def refuse_writes(self, why: str) -> None:
-        """From now on drivers can only read; `why` is what they are told when they write."""
-        self._replica.refusal = why
-
     async def _drain(self, timeout_s: float) -> None:
+        await self._plug.hand_over()
         await self._listener.stop()
         if self._web is not None:
             await self._web.stop()
@@ -209,6 +222,7 @@ class Assembly:
         self._building.stop()
         self._stop_chores()
         await self._node.stop()
+        await maybeDeferred(self._plug.stop)
 
     def abandon(self, error: BaseException, grace_s: float) -> Deferred[None]:
         """After a failure: drivers that wait are told, then all connections end. Nothing more is promised."""
@@ -221,19 +235,20 @@ class Assembly:
         if self._web is not None:
             await self._web.stop()
         await self._clients.drain(grace_s)
+        await maybeDeferred(self._plug.stop)
 
     def close(self) -> None:
         """Closes the files; the reactor has stopped."""
         self._recent_log.detach()
+        for helper in (self._scripts, self._fetcher):
+            if helper is not None:
+                helper.close()
         self._views.close_all()
-        self._engine.close()
+        self._machine.engine.close()
 
     # -- inside
 
     def _stop_chores(self) -> None:
-        for helper in (self._scripts, self._fetcher):
-            if helper is not None:
-                helper.close()
         self._backups.stop()
         if self._chores.running:
             self._chores.stop()
@@ -241,12 +256,17 @@ class Assembly:
     def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
         settings = self._settings
         self._kept = kept = KeptLog(self._store, settings.log.retain_bytes)
+        kept.needs.append(self._plug.snapshots.keep_from)
+        config, tick_s = raft_config(settings, self._folder.identity.member_id)
         node = Node(
-            Config(member_id=MEMBER_ID, max_uncommitted_bytes=settings.log.uncommitted_bytes),
+            config,
             self._store,
             self._machine,
+            self._plug.links,
             reactor=self._reactor,
+            snapshots=self._plug.snapshots,
             soon=loop.call_soon,
+            tick_s=tick_s,
             queue_bytes=settings.log.uncommitted_bytes,
             flush_policy=FlushPolicy(every_s=settings.storage.flush_interval_ms / 1000, keep_from=kept.first_index),
         )
@@ -275,21 +295,6 @@ class Assembly:
             ) from error
         self._system.site = replace(self._system.site, http_port=web.port)
 
-    def _caught_up(self) -> Deferred[None]:
-        """Fires once this server leads and has applied its whole log."""
-        done: Deferred[None] = Deferred()
-
-        def look() -> None:
-            if self._node.failed is not None:
-                done.errback(self._node.failed)
-            elif self._node.can_serve:
-                done.callback(None)
-            else:
-                self._reactor.callLater(0.002, look)
-
-        look()
-        return done
-
     def _propose(self, effects: list[Effect]) -> Deferred[None]:
         done: Deferred[None] = Deferred()
         place = self._node.propose(encode(effects, _now_ms()))
@@ -315,6 +320,15 @@ class Assembly:
         if not self._node.is_leader:
             self._replica.drop()
             self._feeds.fail_all()
+        self._plug.cluster.leadership_changed()
+
+    def _state_replaced(self) -> None:
+        """Another server's snapshot has taken the place of everything that was applied."""
+        self._views.close_all()
+        self._feeds.fail_all()
+        self._building.wake()
+        self._take_name()
+        self._feeds.recheck()
 
     def _catalog_changed(self, effect: Effect) -> None:
         if effect[0] == Kind.CREATE_INDEX:
@@ -324,6 +338,7 @@ class Assembly:
             self._feeds.on_table_gone(effect[1])
         elif effect[0] in (Kind.PUT_SYSTEM, Kind.DELETE_SYSTEM):
             self._document_changed(effect[1])
+            self._plug.cluster.catalog_changed(effect)
         self._feeds.poll()
 
     def _document_changed(self, collection: str) -> None:
@@ -342,7 +357,7 @@ class Assembly:
         system, clients = self._system, self._clients
 
         def sizes() -> dict[str, int]:
-            return self._engine.sizes()
+            return self._machine.engine.sizes()
 
         jobs = Jobs(system, clients, sizes, time.monotonic)
         issues = Issues()
@@ -355,6 +370,7 @@ class Assembly:
     def _every_second(self) -> None:
         self._ledger.tick(self._clients.queries_total, self._machine.catalog.tables)
         self._backups.tick()
+        self._restores.tick()
         self._feeds.poll()
         self._views.drop_idle()
 
@@ -373,7 +389,6 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-        self._restores.tick()
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 
@@ -397,20 +412,15 @@ def _site(settings: Settings, folder: DataFolder) -> Site:
     hostname = socket.gethostname()
     return Site(
         server_id=folder.identity.server_id,
-        name=settings.server.name or _as_name(hostname),
+        name=folder.identity.name or server_name(settings),
         hostname=hostname,
         version=f"rethinkdb {SPOKEN_VERSION} (RewindDB {VERSION})",
         pid=os.getpid(),
-        argv=tuple(sys.argv),
+        argv=tuple("..." if argument.startswith(TOKEN_PREFIX) else argument for argument in sys.argv),
         started=_now_ms() / 1000,
         cache_mb=settings.storage.cache_bytes / (1 << 20),
         addresses=reached_at(settings.driver.address),
     )
-
-
-def _as_name(hostname: str) -> str:
-    """A host name with only the characters that RethinkDB allows in names."""
-    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "_" for c in hostname) or "server"
 
 
 def _fetcher(settings: Settings, reactor: Any) -> HttpClient | None:

@@ -28,6 +28,8 @@ ELSEWHERE = {
     "export": ("backup.commands", "export"),
     "import": ("backup.commands", "import_"),
     "index-rebuild": ("backup.commands", "index_rebuild"),
+    "member": ("server.members_commands", "member"),
+    "status": ("server.members_commands", "status"),
 }
 
 
@@ -77,6 +79,8 @@ def setting(flag: str, dotted: str, help_text: str, **more: Any) -> Callable[[An
 @setting("--name", "server.name", "The server's name in system tables.")
 @setting("--driver-port", "driver.port", "Port for drivers; 0 takes any free one.", type=int)
 @setting("--cluster-port", "cluster.port", "Port for other servers.", type=int)
+@setting("--join", "cluster.join", "Become a member of the cluster that gave this token.", metavar="TOKEN")
+@setting("--advertise", "cluster.advertise", "Where other servers find this one.", metavar="HOST[:PORT]")
 @setting("--http-port", "http.port", "Port for HTTP.", type=int)
 @setting("--cache-bytes", "storage.cache_bytes", "Memory for cached rows.", type=int)
 @setting("--durability", "writes.durability", "hard or soft, for writes that do not say.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import orjson
@@ -108,7 +108,7 @@ class Cluster:
         self._catalog = catalog
         self._links = links
         self._forwarder = forwarder
-        self._fibers = fibers
+        self.fibers = fibers
         self._reactor = reactor
         self._about = about
         self._free_bytes = free_bytes
@@ -252,7 +252,15 @@ class Cluster:
             return "building indexes"
         return "ok"
 
+    def complain(self, member: int, error: Exception) -> None:
+        """A member sent what cannot be read."""
+        log.warning("member %d sent something that cannot be read: %s", member, error)
+
     # -- life
+
+    def found_at(self, address: str) -> None:
+        """Where the others find this server, once its port is known."""
+        self.me = replace(self.me, address=address)
 
     def start(self) -> None:
         """Begins to look after the cluster."""
@@ -454,7 +462,7 @@ class Cluster:
         }:
             return
         else:
-            self._run(lambda: self._fibers.errand(lambda: self.run_query(update_member(self.member_id, told))))
+            self._run(lambda: self.fibers.errand(lambda: self.run_query(update_member(self.member_id, told))))
 
     def _run(self, begin: Callable[[], Deferred[Any]]) -> None:
         self._is_announcing = True
@@ -471,7 +479,7 @@ class Cluster:
 
     def run_query(self, body: bytes) -> Any:
         """Runs a query of this server's own, on whichever member leads; inside a fiber. Raises ReqlError."""
-        answer = self._forwarder.start(body, QueryContext("admin", ("127.0.0.1", 0), 0, self._fibers))
+        answer = self._forwarder.start(body, QueryContext("admin", ("127.0.0.1", 0), 0, self.fibers))
         assert answer.kind == ATOM, answer
         result = orjson.loads(answer.items[0])
         if isinstance(result, dict) and result.get("errors"):

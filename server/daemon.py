@@ -41,6 +41,10 @@ def run(settings: Settings) -> int:
     folder = DataFolder(Path(settings.server.data_dir))
     if folder.is_new:
         click.echo(f"Initializing directory {folder.path}")
+    if settings.cluster.join:
+        from server.cluster_join import join
+
+        settings = join(settings, folder)
     click.echo(f"Loading data from directory {folder.path}")
     loop = install_reactor()
     try:
@@ -76,14 +80,14 @@ class Daemon:
         self._is_ending = False
         self._assembly: Assembly = Assembly(settings, folder, reactor, loop, self.fail)
 
-    def run(self) -> int:
-        """Starts, serves, stops; the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.stop, number.name)
     def refuse_writes(self, why: str) -> None:
         """Drivers can only read; `why` is what they are told when they write."""
         self._assembly.refuse_writes(why)
 
+    def run(self) -> int:
+        """Starts, serves, stops; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop, number.name)
         self._reactor.callWhenRunning(self._start)
         self._reactor.run(installSignalHandlers=False)
         self._assembly.close()
