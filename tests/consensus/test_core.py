@@ -83,8 +83,8 @@ class TestCheckQuorum:
 
 
 class TestLease:
-    def lead(self, **changes: object) -> Lone:
-        member = Lone(config=SAFE, **changes)
+    def lead(self) -> Lone:
+        member = Lone(config=SAFE)
         while member.core.role is not Role.LEADER:
             member.core.campaign()
             member.settle()
