@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from rethinkdb import r
 
 from server.child import ServerProcess
 
@@ -42,9 +43,28 @@ def start(tmp_path):
         server.kill()
 
 
+@pytest.fixture(scope="session")
+def lasting(tmp_path_factory):
+    """Holds the server that serves one test after the other."""
+    held = []
+    yield held
+    for server in held:
+        server.kill()
+
+
 @pytest.fixture
-def server(start):
-    return start()
+def server(lasting, tmp_path_factory):
+    """A server as good as new, which saves a start: for tests that neither stop it nor look at its folder."""
+    if not lasting or not lasting[-1].is_running:
+        lasting.append(ServerProcess(tmp_path_factory.mktemp("lasting") / "data"))
+        return lasting[-1]
+    with lasting[-1].connect() as conn:
+        system = r.db("rethinkdb")
+        r.db_list().set_difference(["rethinkdb"]).for_each(lambda name: r.db_drop(name)).run(conn)
+        system.table("users").filter(r.row["id"] != "admin").delete().run(conn)
+        system.table("permissions").filter(r.row["user"] != "admin").delete().run(conn)
+        r.db_create("test").run(conn)
+    return lasting[-1]
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(start, rng, rounds):
         if rng.random() < 0.5:
             server.kill()  # again, while it may still be building on what it recovered
         else:
-            assert server.stop() == 0
+            assert server.stop() == 0, server.output
     assert len(known) > rounds
 
 
@@ -145,7 +145,7 @@ def test_nothing_acknowledged_is_lost_when_the_power_goes(start, rng, rounds, tm
         shutil.copytree(log, image)
         server = start(*flags, command=command)
         check(server.connect(), writers, known, counts)
-        assert server.stop() == 0
+        assert server.stop() == 0, server.output
     assert len(known) > rounds
 
 

@@ -96,7 +96,7 @@ def test_a_folder_that_can_only_be_read_is_refused(start, small_disk):
     command = (*inside, sys.executable, "-m", "server")
     assert start("--cache-bytes", "8388608", data_dir=disk / "data", command=command).stop() == 0
     subprocess.run([*inside, "mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(DidNotStart, match="Cannot use the data folder .*: Read-only file system"):
+    with pytest.raises(DidNotStart, match=r"Cannot use the data folder .*: Read-only file system"):
         start("--cache-bytes", "8388608", data_dir=disk / "data", command=command)
 
 

@@ -18,7 +18,9 @@ def rewinddb(*arguments):
     )
 
 
-def test_a_fresh_server_has_the_database_test_and_an_admin_without_password(server, conn):
+def test_a_fresh_server_has_the_database_test_and_an_admin_without_password(start):
+    server = start()
+    conn = server.connect()
     assert r.db_list().run(conn) == ["rethinkdb", "test"]
     assert conn.server()["proxy"] is False
     with pytest.raises(errors.ReqlAuthError):
@@ -45,7 +47,7 @@ def test_told_to_stop_it_ends_with_0_and_keeps_everything(start, how):
     conn = server.connect()
     r.table_create("t").run(conn)
     r.table("t").insert([{"id": n} for n in range(100)], durability="soft").run(conn)
-    assert server.stop(how) == 0
+    assert server.stop(how) == 0, server.output
     again = start()
     conn = again.connect()
     assert r.table("t").count().run(conn) == 100
@@ -57,7 +59,7 @@ def test_a_stop_waits_for_running_queries(start):
     r.table_create("t").run(conn)
     r.table("t").insert([{"id": n} for n in range(20_000)]).run(conn, noreply=True)
     conn.noreply_wait()
-    assert server.stop() == 0
+    assert server.stop() == 0, server.output
     assert r.table("t").count().run(start().connect()) == 20_000
 
 
@@ -93,7 +95,7 @@ def test_the_initial_password_is_for_a_new_folder_only(start, tmp_path):
     assert r.db_list().run(server.connect(password="correct horse")) == ["rethinkdb", "test"]
     with pytest.raises(errors.ReqlAuthError):
         server.connect()
-    assert server.stop() == 0
+    assert server.stop() == 0, server.output
     secret.write_text("something else\n")
     again = start("--initial-password-file", str(secret))
     again.connect(password="correct horse").close()
@@ -119,7 +121,7 @@ def test_the_log_can_be_shown_and_verified(start):
     conn = server.connect()
     r.table_create("people").run(conn)
     r.table("people").insert({"id": "jane"}).run(conn)
-    assert server.stop() == 0
+    assert server.stop() == 0, server.output
     shown = rewinddb("log", "show", "--data-dir", str(server.data_dir))
     assert shown.returncode == 0
     assert "people" in shown.stdout

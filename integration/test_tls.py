@@ -30,7 +30,7 @@ def test_a_driver_over_tls(start, tmp_path, files):
     assert r.table("t").insert(rows).run(conn)["inserted"] == 3000
     assert sorted(row["id"] for row in r.table("t").run(conn)) == list(range(3000))
     conn.close()
-    assert server.stop() == 0
+    assert server.stop() == 0, server.output
 
 
 def test_a_driver_without_tls_gets_nowhere(start, tmp_path, files):
