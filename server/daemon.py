@@ -102,7 +102,8 @@ class Daemon:
         self._is_ending = True
         click.echo(f"Server got {why}; shutting down...")
         timeout_s = self._settings.server.shutdown_timeout_ms / 1000
-        self._assembly.drain(timeout_s).addBoth(lambda _: self._end())
+        drained = self._assembly.drain(timeout_s)
+        drained.addCallbacks(lambda _: self._end(), lambda failure: self._fail(failure.value))
 
     def fail(self, error: Exception) -> None:
         """Ends the process with exit code 1: what happened must not be survived. May come from any thread."""
