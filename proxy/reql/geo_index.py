@@ -18,6 +18,7 @@ from proxy.reql import geo_shapes as shapes
 
 INDEX_CELLS: Final = 8
 QUERY_CELLS: Final = 16
+FACE_BIT: Final = 1 << 60  # the lowest bit of the six largest cells
 
 KeyRange = tuple[bytes, bytes]
 
@@ -26,10 +27,10 @@ def index_keys_of(values: Iterable[Any]) -> list[bytes]:
     """The keys of a row by its indexed values: what is no geometry is left out, a wrong geometry hides the row."""
     try:
         return [
-            _key(cell.id())
+            _key(number)
             for value in values
             if d.is_ptype(value, d.GEOMETRY)
-            for cell in _covering(shapes.shape_of(value), INDEX_CELLS)
+            for number in _covering(shapes.shape_of(value), INDEX_CELLS)
         ]
     except ReqlError:
         return []
@@ -46,24 +47,35 @@ def shapes_of(values: Iterable[Any]) -> list[shapes.Shape]:
 def ranges_of(shape: shapes.Shape) -> list[KeyRange]:
     """[low, high) of the keys of all cells that have a place in common with a covering of the shape, in order.
 
-    Those are the parts of a covering cell and the cells that it is a part of.
+    Those are the parts of a covering cell and the cells that it is a part of. A cell's lowest bit that is set tells
+    its level: the cell is in the middle of its parts' numbers, four times as many with each level.
     """
-    covering = _covering(shape, QUERY_CELLS)
-    ranges = {(_key(cell.range_min().id()), _key(cell.range_max().id() + 1)) for cell in covering}
-    above = {cell.parent(level).id() for cell in covering for level in range(cell.level())}
+    ranges = set()
+    above = set()
+    for number in _covering(shape, QUERY_CELLS):
+        bit = number & -number
+        ranges.add((_key(number - bit + 1), _key(number + bit)))
+        while bit < FACE_BIT:
+            bit <<= 2
+            above.add(number & -bit | bit)
     ranges.update((_key(number), _key(number + 1)) for number in above)
     return sorted(ranges)
+
+
+def is_of_point(entry: bytes) -> bool:
+    """Whether an index entry is that of a point, which has one cell: of the smallest size, and so an odd number."""
+    return entry[8] % 2 == 1
 
 
 def _key(number: int) -> bytes:
     return b"G" + number.to_bytes(8, "big")
 
 
-def _covering(shape: shapes.Shape, cells: int) -> list[Any]:
-    """At most so many cells (a few more at the corners of the grid); one for a point."""
+def _covering(shape: shapes.Shape, cells: int) -> list[int]:
+    """The numbers of at most so many cells (a few more at the corners of the grid); of one for a point."""
     if isinstance(shape, shapes.Point):
-        return [s2.S2CellId(shape.point)]
+        return [s2.S2CellId(shape.point).id()]
     coverer = s2.S2RegionCoverer()
     coverer.set_max_cells(cells)
     region = shape.line if isinstance(shape, shapes.Line) else shape.polygon
-    return list(coverer.GetCovering(region))
+    return [cell.id() for cell in coverer.GetCovering(region)]

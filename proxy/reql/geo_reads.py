@@ -16,7 +16,7 @@ from model.errors import ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
 from proxy.reql import geo_shapes as shapes
 from proxy.reql import geodesy
 from proxy.reql import geometry as geo
-from proxy.reql.geo_index import KeyRange, ranges_of, shapes_of
+from proxy.reql.geo_index import KeyRange, is_of_point, ranges_of, shapes_of
 from proxy.reql.index_functions import compile_function, index_values
 from proxy.reql.streams import MAX_CHUNK, Rows, Stream
 from proxy.reql.tables import StoredTable
@@ -37,13 +37,17 @@ def row_shapes(index: Index) -> Callable[[Any], list[shapes.Shape]]:
 
 
 class _Candidates:
-    """Rows by ranges of cells, each of them once however many cells it has."""
+    """Rows by ranges of cells, each of them once however many cells it has.
 
-    __slots__ = ("_index_id", "_seen", "_source")
+    once: the ranges that are asked for do not overlap, so that a row with one cell needs no remembering.
+    """
 
-    def __init__(self, source: StoredTable, index: Index) -> None:
+    __slots__ = ("_index_id", "_once", "_seen", "_source")
+
+    def __init__(self, source: StoredTable, index: Index, once: bool) -> None:
         self._source = source
         self._index_id = index.index_id
+        self._once = once and not index.definition.get("multi")
         self._seen: set[bytes] = set()
 
     def chunks(self, env: Any, ranges: list[KeyRange]) -> Iterator[list[bytes]]:
@@ -52,13 +56,24 @@ class _Candidates:
             while True:
                 self._source.prepare_read(env)
                 entries, keys = env.data.scan_index_chunk(self._index_id, low, high, MAX_CHUNK)
-                fresh = [key for key in dict.fromkeys(keys) if key not in self._seen]
-                self._seen.update(fresh)
+                fresh = self._fresh(entries, keys)
                 rows = env.data.get_many(self._source.table.table_id, fresh) if fresh else []
                 yield [row for row in rows if row is not None]
                 if len(entries) < MAX_CHUNK:
                     break
                 low = entries[-1] + b"\x00"
+
+    def _fresh(self, entries: list[bytes], keys: list[bytes]) -> list[bytes]:
+        """The keys that were not given yet."""
+        out = []
+        seen = self._seen
+        for entry, key in zip(entries, keys, strict=True):
+            if self._once and is_of_point(entry):
+                out.append(key)
+            elif key not in seen:
+                seen.add(key)
+                out.append(key)
+        return out
 
 
 class IntersectingRows(Stream):
@@ -86,7 +101,7 @@ class IntersectingRows(Stream):
 
     def _read(self, env: Any) -> Iterator[Rows]:
         copies, shape = self.matcher()
-        for texts in _Candidates(self.source, self.index).chunks(env, ranges_of(shape)):
+        for texts in _Candidates(self.source, self.index, once=True).chunks(env, ranges_of(shape)):
             rows = map(d.loads, texts)
             yield [row for row in rows for _ in range(copies(row))]
 
@@ -113,7 +128,7 @@ class NearestSearch:
         max_results: int,
         ellipsoid: geodesy.Ellipsoid,
     ) -> None:
-        self._candidates = _Candidates(source, index)
+        self._candidates = _Candidates(source, index, once=False)
         self._of_row = row_shapes(index)
         self._centre = centre
         self._max_distance = max_distance

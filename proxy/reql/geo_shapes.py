@@ -19,6 +19,7 @@ from proxy.reql.geo_edges import nearest_of
 from proxy.reql.registry import fail
 
 TOUCHING: Final = 1e-14  # what is nearer than so much of the sphere's radius may be the same place
+MOST_KEPT: Final = 32
 MANY_EDGES: Final = 1000  # for more of them, the nearest place is not worked out to the last bit
 
 Raw = tuple[float, float, float]
@@ -103,6 +104,8 @@ class Polygon:
 
 Shape = Point | Line | Polygon
 
+_KEPT: dict[int, tuple[Any, Shape]] = {}  # by the identity of the geometry, which is kept so that it stays its own
+
 
 def shape_of(geometry: Any) -> Shape:
     """The shape of a geometry or GeoJSON object; raises RethinkDB's errors for what does not make one."""
@@ -119,6 +122,19 @@ def shape_of(geometry: Any) -> Shape:
     if name in geo.UNSUPPORTED:
         fail(f"GeoJSON type `{name}` is not supported.")
     fail(f"Unrecognized GeoJSON type `{name}`.")
+
+
+def kept_shape_of(geometry: Any) -> Shape:
+    """`shape_of` for a geometry that is likely to be asked for again, such as a constant of a query: kept a while."""
+    kept = _KEPT.get(id(geometry))
+    if kept is not None and kept[0] is geometry:
+        return kept[1]
+    shape = shape_of(geometry)
+    if isinstance(shape, Polygon) and shape.polygon.num_vertices() <= MANY_EDGES:
+        if len(_KEPT) >= MOST_KEPT:
+            del _KEPT[next(iter(_KEPT))]
+        _KEPT[id(geometry)] = geometry, shape
+    return shape
 
 
 def polygon_of(geometry: Any) -> Polygon:

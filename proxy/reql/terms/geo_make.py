@@ -5,7 +5,8 @@ One rule: what leaves here is valid. All but `point` give what may differ in the
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from model import datum as d
 from model.errors import ReqlError
@@ -87,7 +88,8 @@ def _expect_shell(geometry: Any, at: int) -> None:
 
 # ---- measuring -------------------------------------------------------------------------------------------------
 
-MEASURES = {"geo_system": as_datum, "unit": as_string}
+MEASURES: Final = {"geo_system": as_datum, "unit": as_string}
+REMEMBERED_VERTICES: Final = 256
 
 
 def chosen_ellipsoid(env: Any, optargs: dict[str, Any]) -> geodesy.Ellipsoid:
@@ -146,5 +148,12 @@ def circle(env: Any, centre: Any, radius: float, **optargs: Any) -> dict[str, An
     on = chosen_ellipsoid(env, optargs)
     unit = chosen_unit(optargs)
     check_array_size(env, vertices + 1)
-    line = geodesy.circle(geo.point_argument(centre), radius * unit, vertices, on)
-    return _valid(geo.polygon_of(line) if optargs.get("fill", True) else geo.line_of(line))
+    make = _circle if vertices <= REMEMBERED_VERTICES else _circle.__wrapped__
+    return make(geo.point_argument(centre), radius * unit, vertices, on, optargs.get("fill", True))
+
+
+@lru_cache(maxsize=64)
+def _circle(centre: geo.Position, radius: float, vertices: int, on: geodesy.Ellipsoid, filled: bool) -> dict[str, Any]:
+    """Kept for a while, because a filter asks for the same circle with every row."""
+    line = geodesy.circle(centre, radius, vertices, on)
+    return _valid(geo.polygon_of(line) if filled else geo.line_of(line))

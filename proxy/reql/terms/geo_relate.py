@@ -25,7 +25,7 @@ class _Other:
 
     def shape(self) -> shapes.Shape:
         if self._shape is None:
-            self._shape = shapes.shape_of(self._geometry)
+            self._shape = shapes.kept_shape_of(self._geometry)
         return self._shape
 
 
