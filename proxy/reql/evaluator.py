@@ -202,7 +202,7 @@ class FeedCursor:
         if squash_s > 0:
             rest_s = max(feed.last_sent_s for feed in env.feeds) + squash_s - env.world.now_s()
             if rest_s > 0:
-                env.world.pause(env, rest_s)
+                self._let_changes_gather(rest_s)
         if any(feed.is_ready for feed in env.feeds):
             return True
         timeout_s = None
@@ -220,6 +220,23 @@ class FeedCursor:
         for feed in env.feeds:
             feed.look_again()
         return True
+
+    def _let_changes_gather(self, rest_s: float) -> None:
+        """Waits for the squash time to be over, but not longer than there is room for changes."""
+        feeds = [feed.feed for feed in self._env.feeds]
+
+        def listen(done: Any) -> None:
+            for feed in feeds:
+                feed.filling = lambda: done(None)
+
+        try:
+            if not any(len(feed.queue) * 2 > feed.limit for feed in feeds):
+                self._env.fibers.wait_for(listen, rest_s)
+        except WaitTimeout:
+            return
+        finally:
+            for feed in feeds:
+                feed.filling = None
 
     def _listen(self, done: Any) -> None:
         def wake() -> None:

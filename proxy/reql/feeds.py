@@ -81,6 +81,7 @@ class Feed:
         self.failure: ReqlError | None = None
         self.guard: Callable[[], None] | None = None  # raises when the reader may not read any more
         self.wake: Callable[[], None] | None = None
+        self.filling: Callable[[], None] | None = None  # called once when half of the room is used up
         self.closed = False
 
     def push(self, change: SharedChange) -> None:
@@ -92,6 +93,9 @@ class Feed:
             self.skipped += 1
         else:
             queue.append(change)
+        if self.filling is not None and len(queue) * 2 > self.limit:
+            filling, self.filling = self.filling, None
+            self._hub.soon(filling)
         self._hub.tell(self)
 
     @property
@@ -135,7 +139,7 @@ class FeedHub:
     ) -> None:
         self._watch = watch
         self._unwatch = unwatch
-        self._soon = soon
+        self.soon = soon
         self._feeds: dict[int, list[Feed]] = {}
         self._polled: list[Feed] = []
         self._woken: list[Feed] = []
@@ -208,7 +212,7 @@ class FeedHub:
     def tell(self, feed: Feed) -> None:
         if feed.wake is not None:
             if not self._woken:
-                self._soon(self._wake)
+                self.soon(self._wake)
             self._woken.append(feed)
 
     def _wake(self) -> None:
