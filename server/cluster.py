@@ -169,10 +169,12 @@ class Cluster:
         if not core.is_leader:
             return {}
         progress = core.tracker.progress
-        return {
-            member: Reach(progress[member].match, progress[member].recent_active or self._links.is_linked(member))
-            for member in core.others
-        }
+        return {member: Reach(progress[member].match, self._is_active(member)) for member in core.others}
+
+    def _is_active(self, member: int) -> bool:
+        """Whether a member runs and answers; Raft alone takes one that was just added for active."""
+        progress = self._node.core.tracker.progress[member]
+        return progress.match > 0 and self._links.is_linked(member) and self._hearsay.of(member) is not None
 
     def admit(self, member_id: int, server_id: str) -> str:
         """Why a server is not linked to, or "" (the `Admit` port of consensus/links)."""
@@ -218,13 +220,12 @@ class Cluster:
         progress = core.tracker.progress.get(member.member_id) if core.is_leader else None
         row: dict[str, Any] = {"health": self._health(member, vitals), "log": None, "lag_entries": None}
         if vitals is not None:
-            newest = core.last_index if core.is_leader else max(core.log.committed, vitals.last_index)
             row["log"] = {
                 "last": vitals.last_index,
                 "committed": vitals.commit_index,
                 "applied": vitals.applied_index,
             }
-            row["lag_entries"] = max(0, newest - vitals.applied_index)
+            row["lag_entries"] = max(0, core.log.committed - vitals.applied_index)
             row["longest_stall_ms"] = vitals.stall_ms
             row["free_disk_bytes"] = vitals.free_bytes
             row["leader_heard_ms_ago"] = vitals.silent_ms
@@ -232,6 +233,7 @@ class Cluster:
             row["connected_to"] = vitals.connected
         if progress is not None and member.member_id != self.member_id:
             row["acknowledged"] = progress.match
+            row["lag_entries"] = max(0, core.log.committed - progress.match)
             shipped = self._links.snapshot_progress(member.member_id)
             if shipped is not None:
                 row["snapshot"] = {"sent_bytes": shipped[0], "bytes": shipped[1]}
@@ -239,7 +241,7 @@ class Cluster:
 
     def _health(self, member: Member, vitals: Vitals | None) -> str:
         if vitals is None:
-            return "unreachable"
+            return "starting" if self._links.is_linked(member.member_id) else "unreachable"
         if not role_of(member.member_id, self.conf):
             return "joining"
         core = self._node.core

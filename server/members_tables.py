@@ -92,6 +92,7 @@ def _member_row(cluster: ClusterView, member: Member) -> Row:
     return {
         "id": member.member_id,
         "server_id": member.server_id,
+        "cluster_id": member.cluster_id,
         "name": member.name,
         "address": member.address,
         "role": role_of(member.member_id, cluster.conf) or "joining",
