@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from backup import holds
 from backup.access import access_from, enter, open_vault
 from backup.capture import Order
 from backup.capture import capture as take_image
 from backup.child import Line
 from backup.copying import copy_vault
 from backup.drill import drill as restore_drill
+from backup.expire import delete_images
 from backup.expire import expire as delete_expired
-from backup.holds import hold
 from backup.inventory import inventory
 from backup.manifest import as_plain, image_name
 from backup.plan_expiry import policy_from
@@ -34,7 +35,7 @@ def capture(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
     with Image(Path(job["checkpoint"])) as image:
         manifest = take_image(image, vault, order, line.progress)
     if job.get("hold"):
-        hold(vault, order.image)
+        holds.hold(vault, order.image)
     return as_plain(manifest)
 
 
@@ -54,6 +55,29 @@ def expire(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
         "kept": dict(done.expiry.kept),
         "dry_run": bool(job["dry_run"]),
     }
+
+
+def delete(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """Deletes `images` by request, unless the `retention` or a hold covers them; with `dry_run` it only says so."""
+    policy, dry_run = policy_from(job["retention"]), bool(job["dry_run"])
+    delete_images(open_vault(access_from(job["vault"])), job["images"], policy, job["now_ms"], dry_run)
+    return {"images": list(job["images"]), "slices": 0, "leftovers": [], "kept": {}, "dry_run": dry_run}
+
+
+def hold(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """Holds `images`."""
+    vault = open_vault(access_from(job["vault"]))
+    for image in job["images"]:
+        holds.hold(vault, image)
+    return {"images": list(job["images"]), "held": True}
+
+
+def release(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
+    """Ends the holds of `images`."""
+    vault = open_vault(access_from(job["vault"]))
+    for image in job["images"]:
+        holds.release(vault, image)
+    return {"images": list(job["images"]), "held": False}
 
 
 def verify(job: Mapping[str, Any], line: Line) -> dict[str, Any]:

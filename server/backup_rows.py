@@ -33,9 +33,11 @@ VAULTS: Final = "vaults"
 SCHEDULES: Final = "backup_schedules"
 LOG: Final = "backup_log"
 
-TASK_KINDS: Final = ("verify", "drill", "expire", "synthesise", "sync", "look")
+SCHEDULED_TASKS: Final = ("verify", "drill", "expire", "synthesise", "sync", "look")
+IMAGE_TASKS: Final = ("hold", "release", "delete")  # on images by name
+TASK_KINDS: Final = (*SCHEDULED_TASKS, *IMAGE_TASKS)
 DEPTHS: Final = ("manifest", "files", "rows")
-ACTIONS: Final = ("backup", *TASK_KINDS)
+ACTIONS: Final = ("backup", *SCHEDULED_TASKS)
 MAX_DEPTH_PART: Final = 10_000
 
 
@@ -274,6 +276,7 @@ def task_document(key: Any, row: Mapping[str, Any], catalog: Catalog, now_ms: in
         "part": _part(fields.any("part")),
         "dry_run": fields.flag("dry_run", False),
         "to": fields.text("to"),
+        "images": fields.names("images", "image"),
         "result": None,
     }
     wait = fields.flag("wait", False)
@@ -283,13 +286,15 @@ def task_document(key: Any, row: Mapping[str, Any], catalog: Catalog, now_ms: in
     document["vaults"] = vaults or sorted(vault["name"] for vault in catalog.documents(VAULTS).values())
     if task == "sync" and (not document["to"] or len(document["vaults"]) != 1 or document["to"] in vaults):
         raise refuse("The task `sync` copies from one `vault` to another one, `to`.")
+    if bool(document["images"]) != (task in IMAGE_TASKS):
+        raise refuse(f"`images` go with the tasks {', '.join(IMAGE_TASKS)}, and with no other.")
     return document, wait
 
 
 def new_task(task: str, vaults: list[str], now_ms: int, user: str) -> Row:
     """The document of a task that the server itself asks for."""
     job = job_fields(str(uuid4()), f"{task}-{now_ms}", now_ms, user)
-    asked = {"task": task, "vaults": vaults, "depth": "files", "part": None, "dry_run": False, "to": None}
+    asked = {"task": task, "vaults": vaults, "depth": "files", "part": None, "dry_run": False, "to": None, "images": []}
     return {**job, **asked, "result": None}
 
 

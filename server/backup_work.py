@@ -195,6 +195,7 @@ class BackupWork:
     def _task(self, task: str, vault: Row, row: Row, scratch: Path) -> Row:
         plain: Row = {"job": task, "scratch": str(scratch), "now_ms": self._ledger.now_ms()}
         plain |= {"depth": row["depth"], "part": row["part"], "dry_run": row["dry_run"]}
+        plain["images"] = row["images"]
         plain |= {"retention": vault["retention"] or {}, "cluster_id": self._cluster_id, "version": self._version}
         if row["to"]:
             plain["to"] = access_from(self.vault(row["to"])).as_plain()

@@ -2,6 +2,7 @@
 
     history       get([db, table, key])                         the versions of a document
     differences   get([from, to]) or get([from, to, [names]])   what changed between two moments
+    vault_contents   get(name)                                  what a vault holds, as it is now
 
 One rule: reading them reads a vault, in a child process, so they have a row for every key and none without one.
 """
@@ -21,7 +22,7 @@ MOST_KEYS: Final = 1000  # listed per table; the counts are of all
 
 
 def past_tables(work: RestoreWork) -> list[SystemTable]:
-    """Both tables of a server."""
+    """The tables of a server."""
 
     def history(env: Any, key: Any, form: str) -> Row:
         if not isinstance(key, list) or len(key) != 3 or not all(isinstance(name, str) for name in key[:2]):
@@ -38,7 +39,12 @@ def past_tables(work: RestoreWork) -> list[SystemTable]:
             )
         return _answer(env, key, lambda: work.differences(key[0], key[1], names, MOST_KEYS))
 
+    def contents(env: Any, key: Any, form: str) -> Row | None:
+        access = work.vault_named(key)
+        return None if access is None else _answer(env, key, lambda: work.look(access))
+
     return [
+        SystemTable("vault_contents", lambda env, form: (), row=contents, admin_only=True),
         SystemTable("history", lambda env, form: (), row=history, admin_only=True),
         SystemTable("differences", lambda env, form: (), row=differences, admin_only=True),
     ]

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from backup.access import access_from, access_to_url
 from backup.selection import NAME, SYSTEM_DATABASE, Renames, TableName, parse_name
 from backup.timeline import format_time, parse_moment
 from model import datum as d
@@ -28,15 +29,13 @@ MOST_SHARDS: Final = 64
 def restore_fields(asked: Row, vaults: Collection[str], now_ms: int) -> Row:
     """The fields of the document of a restore. Raises BadSetting or ReqlOpFailedError.
 
-    to (text or time), or undrop ("db" or "db.table"); vault, image; databases, tables; as {"from": "to"}, db_prefix,
-    db_suffix, table_prefix, table_suffix; keys; replace, dry_run.
+    to (text or time), or undrop ("db" or "db.table"); vault (name, URL or access), image; databases, tables;
+    as {"from": "to"}, db_prefix, db_suffix, table_prefix, table_suffix; keys; replace, dry_run.
     """
     fields = Fields(RESTORES, asked)
     undrop = fields.text("undrop")
     to = _moment(fields.any("to"), undrop, now_ms)
-    vault = fields.text("vault", allowed=sorted(vaults)) if vaults else fields.text("vault")
-    if vault is not None and vault not in vaults:
-        raise refuse(f"Vault `{vault}` does not exist.")
+    vault = _vault(fields.any("vault"), vaults)
     image = fields.text("image")
     databases, tables = fields.names("databases", "database"), fields.names("tables", "table")
     if undrop is not None:
@@ -68,6 +67,17 @@ def restore_fields(asked: Row, vaults: Collection[str], now_ms: int) -> Row:
     }
     fields.end()
     return document
+
+
+def _vault(given: Any, vaults: Collection[str]) -> str | Row | None:
+    """The name of one of the server's vaults, or the access to any other (backup/access) by URL or as an object."""
+    if given is None or (isinstance(given, str) and given in vaults):
+        return given
+    if isinstance(given, str) and "://" in given:
+        return access_to_url(given).as_plain()
+    if isinstance(given, dict):
+        return access_from({"name": "vault", **given}).as_plain()
+    raise refuse(f"Vault `{given}` does not exist.")
 
 
 def _moment(to: Any, undrop: str | None, now_ms: int) -> str:

@@ -126,6 +126,17 @@ class RestoreWork:
         order = {"job": "compare_moments", "from": first, "to": second, "names": list(names), "most_keys": most_keys}
         return self._ask({**order, **source, "now_ms": self._ledger.now_ms()})
 
+    def vault_named(self, name: Any) -> Row | None:
+        """The access to a vault by name; None if there is none."""
+        for vault in self._ledger.documents(VAULTS).values():
+            if vault["name"] == name:
+                return access_from(vault).as_plain()
+        return None
+
+    def look(self, access: Row) -> Deferred[Row]:
+        """What a vault holds now, as backup/inventory says it."""
+        return self._ask({"job": "look", "vault": access})
+
     def _ask(self, order: Row) -> Deferred[Row]:
         return self._children.start(order, lambda event: None).done
 
@@ -184,16 +195,16 @@ class RestoreWork:
     async def _read_past(self, job: Job, scratch: Path, told: Row) -> Row:
         """Lets a child read the past, from one source after the other until one has it."""
         document = job.row
-        failures: list[str] = []
+        first: ChildFailed | None = None
         for name, source in await self._sources(document):
             job.update(phase=f"reading from {name}")
             try:
                 return await self._bring_back(job, source, scratch, told)
             except ChildFailed as error:
-                failures.append(f"{name}: {error}")
                 if error.kind not in OTHER_SOURCE_KINDS or job.cancelled:
                     raise RewindError(job.cancelled or str(error)) from error
-        raise RewindError(" ".join(failures))
+                first = first or error  # of the best source: the others have less
+        raise RewindError(str(first))
 
     async def _bring_back(self, job: Job, source: Row, scratch: Path, told: Row) -> Row:
         document = job.row
@@ -239,6 +250,8 @@ class RestoreWork:
 
     async def _sources(self, document: Row) -> list[tuple[str, Row]]:
         """(name, fields of a child's job) of all sources that may have the moment, the best first."""
+        if isinstance(document["vault"], dict):
+            return [(f"vault {document['vault']['url']}", {"vault": document["vault"]})]
         vaults = [
             (vault_id, vault)
             for vault_id, vault in self._ledger.documents(VAULTS).items()

@@ -18,6 +18,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from backup.progress import Bar
+from backup.selection import parse_name
 from model.errors import BadSetting, RewindError
 
 DONE: Final = 0
@@ -154,6 +155,23 @@ class WorkBar:
             self._bar.rows = 0
         self._bar.add(rows=done - self._done)
         self._done = done
+
+
+def key_of(text: str) -> Any:
+    """A primary key on a command line: JSON, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def split_names(names: Sequence[str]) -> dict[str, list[str]]:
+    """`databases` and `tables` of a row, from DB and DB.TABLE. Raises BadSetting."""
+    parsed = [parse_name(name) for name in names]
+    return {
+        "databases": [name.database for name in parsed if name.table is None],
+        "tables": [str(name) for name in parsed if name.table is not None],
+    }
 
 
 def now_ms() -> int:

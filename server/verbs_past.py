@@ -16,7 +16,7 @@ from backup.flags import target_flags, target_of
 from backup.progress import Bar, plural
 from backup.selection import parse_name
 from model.errors import BadSetting
-from server.verbs_output import EXIT_CODES, Output, VaultFlags, WorkBar, now_ms, output_flags, vault_flags
+from server.verbs_output import EXIT_CODES, Output, VaultFlags, WorkBar, key_of, now_ms, output_flags, vault_flags
 
 DEFAULT_PORT: Final = 28016
 SHOWN_BYTES: Final = 200  # of a document on one line
@@ -107,14 +107,6 @@ def history(table: str, key: str, data_dir: Path | None, **flags: Any) -> None:
         else:
             found = _history_here(vault_given, data_dir, table, datum)
         output.done(_history_lines(found), found)
-
-
-def key_of(text: str) -> Any:
-    """A primary key on a command line: JSON, else text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _ask(target: Any, table: str, key: Any) -> Any:

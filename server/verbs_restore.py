@@ -5,17 +5,23 @@ One rule: what cannot be done is said before anything is written; `--dry-run` sa
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from backup.flags import target_flags
+from backup.flags import imported_flag, target_flags, target_of
 from backup.progress import Bar, plural
+from backup.selection import Renames
+from backup.timeline import format_time, parse_moment
 from model.errors import BadSetting
-from server.verbs_output import EXIT_CODES, Output, VaultFlags, WorkBar, now_ms, vault_flags
+from server.verbs_catalog import size
+from server.verbs_jobs import Jobs
+from server.verbs_output import EXIT_CODES, Output, VaultFlags, WorkBar, key_of, now_ms, split_names, vault_flags
 
-_HELP_OF_MOMENTS = (
+AFFIXES: Final = ("db_prefix", "db_suffix", "table_prefix", "table_suffix")
+_HELP_OF_MOMENTS: Final = (
     'latest; index:N; 2026-03-01T12:00:00Z; "2026-03-01 12:00 Europe/Berlin"; -10m; before-drop:DB.TABLE; image:NAME.'
 )
 
@@ -25,22 +31,86 @@ _HELP_OF_MOMENTS = (
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Make this the data folder of a new cluster.")
 @vault_flags
 @click.option("--image", metavar="NAME", help="Begin with this image. [the newest that leads to the moment]")
+@imported_flag
+@click.option("--as", "renames", multiple=True, metavar="FROM=TO", help="Under another name: db=db or db.t=db.t.")
+@click.option("--db-prefix", default="", metavar="TEXT", help="Put before the names of databases.")
+@click.option("--db-suffix", default="", metavar="TEXT", help="Put behind the names of databases.")
+@click.option("--table-prefix", default="", metavar="TEXT", help="Put before the names of tables.")
+@click.option("--table-suffix", default="", metavar="TEXT", help="Put behind the names of tables.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="Only this document of the one table; JSON or text.")
+@click.option("--replace", is_flag=True, help="Put restored tables in the place of those that are there.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @target_flags
-def restore_moment(moment: str, data_dir: Path | None, image: str | None, dry_run: bool, **flags: Any) -> None:
-    """Bring a moment back: into a new data folder, as a new cluster."""
+def restore_moment(
+    moment: str,
+    data_dir: Path | None,
+    image: str | None,
+    wanted: tuple[str, ...],
+    renames: tuple[str, ...],
+    keys: tuple[str, ...],
+    replace: bool,
+    dry_run: bool,
+    **flags: Any,
+) -> None:
+    """Bring a moment back: into a new data folder, as a new cluster, or into a running server (-c).
+
+    In a running server nothing is seen before all of it is there.
+    """
+    affixes = {name: flags.pop(name) for name in AFFIXES}
     output, vault_given = Output(flags), VaultFlags.take(flags)
     with output.errors():
-        if data_dir is None:
-            raise BadSetting("--data-dir names the folder to restore into.")
-        _into_folder(output, vault_given, moment, data_dir, image, dry_run)
+        if data_dir is not None:
+            if wanted or renames or keys or replace or any(affixes.values()):
+                raise BadSetting("--data-dir restores everything; -i, --as, --key and --replace need a server (-c).")
+            _into_folder(output, vault_given, moment, data_dir, image, dry_run)
+            return
+        asked: dict[str, Any] = {
+            "to": _absolute(moment),
+            **split_names(wanted),
+            "as": renames_of(renames),
+            **affixes,
+            "replace": replace,
+            "dry_run": dry_run,
+        }
+        asked |= {"image": image} if image else {}
+        asked |= {"keys": [key_of(key) for key in keys]} if keys else {}
+        restore_in_server(output, vault_given, asked, target_of(flags))
+
+
+def renames_of(texts: tuple[str, ...]) -> dict[str, str]:
+    """--as FROM=TO as the field `as` of a row. Raises BadSetting."""
+    Renames.parse(texts)
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _absolute(words: str) -> str:
+    """A moment that means the same on the server, whose clock may differ."""
+    moment = parse_moment(words, now_ms())
+    return moment.text if moment.time_ms is None else format_time(moment.time_ms)
+
+
+def restore_in_server(output: Output, given: VaultFlags, asked: dict[str, Any], target: Any) -> None:
+    """A row of `restores`, followed to its end. A vault given by URL is read by the server too."""
+    with Jobs(target) as jobs:
+        if given.vault is not None:
+            asked = {**asked, "vault": given.vault if not given.is_url else given.access().as_plain()}
+        row = jobs.do("restores", asked, "restore", output.shows_bar)
+    if asked["dry_run"]:
+        output.done([*row["lines"], *(f"would restore {name}" for name in row["restored"])], row)
+    rate = f"{row['rows'] / max(row['seconds'], 0.001):,.0f} rows/s"
+    lines = [
+        f"{', '.join(row['restored'])} as of log index {row['log_index']} ({row['moment']})",
+        *(f"there was no document {json.dumps(key)} at that moment" for key in row.get("not_there", ())),
+        f"{plural(row['rows'], 'row', 'rows')}, {size(row['bytes'])} in {row['seconds']:.2f} seconds, {rate}",
+        "restore successful",
+    ]
+    output.done(lines, row)
 
 
 def _into_folder(
     output: Output, vault_given: VaultFlags, words: str, data_dir: Path, image: str | None, dry_run: bool
 ) -> None:
     from backup.restore import plan_from
-    from backup.timeline import format_time, parse_moment
     from server.new_cluster import check_empty, restore_folder
 
     moment = parse_moment(words, now_ms())
