@@ -88,6 +88,7 @@ class Storage:
 class Log:
     segment_bytes: int = whole(64 * MIB, 1 * MIB, 1 * GIB)
     retain_bytes: int = whole(256 * MIB, 0, 1 << 46)
+    catch_up_bytes: int = whole(1 * GIB, 0, 1 << 46)
     uncommitted_bytes: int = whole(256 * MIB, 1 * MIB, 16 * GIB)
 
 

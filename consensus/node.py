@@ -455,7 +455,7 @@ class Node:
         def flushed(covered_index: int) -> None:
             self._flushing = None
             self._flush_policy.flushed(covered_index, self._reactor.seconds())
-            self._store.release_before(self._flush_policy.release_point(covered_index, self._slowest_match()))
+            self._store.release_before(self._flush_policy.release_point(covered_index, self.slowest_match))
             done.callback(None)
 
         def failed(failure: object) -> None:
@@ -466,8 +466,9 @@ class Node:
         self._in_thread(self._machine.flush).addCallbacks(flushed, failed)
         return done
 
-    def _slowest_match(self) -> int | None:
-        """The last entry that every member is known to have; None where this member does not lead."""
+    @property
+    def slowest_match(self) -> int | None:
+        """The last entry that every member is known to have; None where this member does not lead or is alone."""
         core = self.core
         if not core.is_leader:
             return None

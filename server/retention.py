@@ -28,19 +28,40 @@ class KeptLog:
         self._retain_bytes = retain_bytes
         self.needs: list[Callable[[], int | None]] = []  # each gives the first entry that somebody needs, or None
 
+    def newest(self, size: int) -> int | None:
+        """The first entry of the newest segments that have at most `size` bytes together, or of the open one."""
+        total = 0
+        first = None
+        for segment in reversed(self._store.segments):
+            total += segment.end
+            if total > size and first is not None:
+                break
+            first = segment.first_index
+        return first
+
     def first_index(self) -> int | None:
         """The first entry to keep; None if the rest may decide."""
         wanted = (self._retained(), *(need() for need in self.needs))
         return min((index for index in wanted if index is not None), default=None)
 
     def _retained(self) -> int | None:
-        if not self._retain_bytes:
+        return self.newest(self._retain_bytes) if self._retain_bytes else None
+
+
+class CatchUp:
+    """What members that lag still need of the log, up to `size` bytes; who lags more gets a snapshot.
+
+    slowest: the last entry that every other member has; None where this server does not lead, or is alone.
+    """
+
+    def __init__(self, kept: KeptLog, size: int, slowest: Callable[[], int | None]) -> None:
+        self._kept = kept
+        self._size = size
+        self._slowest = slowest
+
+    def first_index(self) -> int | None:
+        """The first entry to keep, or None."""
+        slowest = self._slowest()
+        if slowest is None:
             return None
-        total = 0
-        first = None
-        for segment in reversed(self._store.segments):
-            total += segment.end
-            if total > self._retain_bytes and first is not None:
-                break
-            first = segment.first_index
-        return first
+        return max(slowest + 1, self._kept.newest(self._size) or 0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.retention import KeptLog
+from server.retention import CatchUp, KeptLog
 
 
 @dataclass
@@ -47,3 +47,19 @@ def test_what_is_kept_fits_or_is_one_segment(sizes, retain_bytes):
     assert sum(kept_sizes) <= retain_bytes or len(kept_sizes) == 1
     one_more = sizes[(first - 1) // 10 - 1 :] if first > 1 else None
     assert one_more is None or sum(one_more) > retain_bytes
+
+
+def catch_up(sizes, size, slowest):
+    log = Segments([Segment(10 * number + 1, size) for number, size in enumerate(sizes)])
+    return CatchUp(KeptLog(log, 0), size, lambda: slowest).first_index()
+
+
+def test_what_a_member_lags_behind_is_kept():
+    assert catch_up([100, 100, 100], 1000, 7) == 8
+    assert catch_up([100, 100, 100], 1000, None) is None
+
+
+def test_a_member_that_lags_too_far_does_not_hold_the_log():
+    assert catch_up([100, 100, 100], 200, 7) == 11
+    assert catch_up([100, 100, 100], 200, 15) == 16
+    assert catch_up([100, 100, 100], 10, 0) == 21
