@@ -15,8 +15,10 @@ Messages between two servers (MessagePack arrays; `number` is the asking server'
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+from uuid import UUID, uuid5
 
 import msgspec
 import orjson
@@ -24,14 +26,18 @@ import orjson
 from model import errors
 from model.errors import NotLeader, ReqlError, ReqlInternalError, ReqlOpFailedError, ReqlOpIndeterminateError
 from proxy.answers import Answer, Cursor, Done, Evaluator, Interrupted, QueryContext, WaitTimeout
+from proxy.clients import RunningQuery
 from proxy.reql.ids import Term
 from proxy.reql.registry import WRITES_OR_META
+from proxy.session import KILLED
 
 log = logging.getLogger("rewinddb.proxy")
 
 START, MORE, STOP, ANSWER, ERROR = range(5)
 RETURNS_EMPTY: Final = 1
 NOREPLY: Final = 2
+
+QUERIES: Final = UUID("0d9b0b60-6a0e-4a3f-8a8e-2f9f6c0f5f5c")  # what ids of queries for others are made with
 
 LEADER_WAIT_S: Final = 10.0  # how long a query waits for somebody to lead
 LOOK_AGAIN_S: Final = 0.05
@@ -64,8 +70,15 @@ class Forwarder:
     """
 
     def __init__(
-        self, local: Evaluator, courier: Courier, me: int, leader: Callable[[], int | None], pool: Work
+        self,
+        local: Evaluator,
+        courier: Courier,
+        me: int,
+        leader: Callable[[], int | None],
+        pool: Work,
+        seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.seconds = seconds
         self._local = local
         self._courier = courier
         self._me = me
@@ -126,6 +139,22 @@ class Forwarder:
             served = self._serving.get((member, number))
             if served is not None:
                 served.go_on() if kind == MORE else served.stop()
+
+    # -- for the system tables
+
+    def running(self) -> list[RunningQuery]:
+        """What runs or is an open stream here for drivers of other servers."""
+        return [served.described() for served in self._serving.values()]
+
+    def kill(self, query_id: str) -> bool:
+        """Ends a query of `running`; False if there is none of this id (any more)."""
+        for served in list(self._serving.values()):
+            if served.query_id == query_id:
+                served.kill(KILLED)
+                return True
+        return False
+
+    # -- for links, when they break
 
     def lost(self, member: int) -> None:
         """The link to a member broke: what it runs for us is lost, what we run for it is of no use any more."""
@@ -235,8 +264,28 @@ class _Served:
         self._context = context
         self._cursor: Cursor | None = None
         self._is_stopped = False
-        self._refusal: NotLeader | None = None
+        self._refusal: NotLeader | ReqlError | None = None
+        self._began_s = forwarder.seconds()
         self.fiber: Any = None  # the pool keeps the running fiber here
+
+    @property
+    def query_id(self) -> str:
+        return str(uuid5(QUERIES, f"{self._member} {self._number}"))
+
+    def described(self) -> RunningQuery:
+        """For the table `jobs`."""
+        context = self._context
+        spent_s = self._forwarder.seconds() - self._began_s
+        return RunningQuery(self.query_id, context.connection_id, context.user, context.address, spent_s, self._body)
+
+    def kill(self, message: str) -> None:
+        """Ends it; its driver is told where it waits for an answer, or when it asks for more."""
+        self._refusal = ReqlOpIndeterminateError(message)
+        if self.fiber is not None:
+            self._forwarder._pool.interrupt(self, message)
+        elif self._cursor is not None:
+            cursor, self._cursor = self._cursor, None
+            cursor.close()
 
     def begin(self) -> Answer | None:
         try:
@@ -252,6 +301,8 @@ class _Served:
     def go_on(self) -> None:
         if self._cursor is not None and self.fiber is None:
             self._forwarder._pool.run(_Served._more, self, _Served.finished)
+        elif self.fiber is None:
+            self.finished(None, None)  # killed meanwhile
 
     def stop(self) -> None:
         self._is_stopped = True
@@ -268,7 +319,7 @@ class _Served:
             self._end()
         if self._is_stopped:
             return
-        error = error if error is not None else self._refusal
+        error = self._refusal if self._refusal is not None else error
         if error is not None:
             name, message, path = error_parts(error)
             reply: tuple[Any, ...] = (ERROR, self._number, name, message, path)

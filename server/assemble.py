@@ -29,6 +29,7 @@ from conf.settings import Settings
 from consensus.core import SoftState
 from consensus.flushing import FlushPolicy
 from consensus.node import Node
+from model.catalog import Catalog
 from model.effect import Effect, Kind, encode
 from model.errors import BadSetting, RewindError
 from proxy.auth import Credential, UserDirectory, make_credential, passwordless_admin
@@ -48,6 +49,7 @@ from server.building import IndexBuilding
 from server.cluster_join import server_name
 from server.cluster_joining import PREFIX as TOKEN_PREFIX
 from server.cluster_plug import ClusterPlug, open_log, raft_config
+from server.cluster_servers import servers_of
 from server.folder import DataFolder
 from server.http_client import HttpClient
 from server.javascript import JavascriptEngines
@@ -56,10 +58,10 @@ from server.restore_plug import plug_restores
 from server.retention import KeptLog
 from server.system import Site, SystemTables
 from server.system.accounts import USERS, make_in_thread
-from server.system.site import SERVERS
+from server.system.site import SERVERS, Server
 from server.tls import certificate
 from server.views import Views, views_table
-from server.vitals.issues import Issues, log_write_issues
+from server.vitals.issues import Issues, log_write_issues, table_availability_issues
 from server.vitals.jobs import Jobs
 from server.vitals.logs import RecentLog, logs_table
 from server.vitals.rates import Ledger
@@ -109,7 +111,7 @@ class Assembly:
         self._feeds = FeedHub(self._machine.watched.add, self._machine.watched.discard, loop.call_soon)
         self._machine.on_changes = self._feeds.on_changes
         self._views = Views(self._machine.store.view, time.time)
-        self._system = SystemTables(_site(settings, folder), make_in_thread)
+        self._system = SystemTables(_site(settings, folder), make_in_thread, self._see_servers)
         self._system.add(views_table(self._views))
         self._backups = backup_service(
             settings.backup,
@@ -136,7 +138,7 @@ class Assembly:
         self._fetcher = _fetcher(settings, reactor)
         world.http = self._fetcher
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
-        evaluator = self._plug.plug(
+        self._evaluator = self._plug.plug(
             self._node,
             ReqlEvaluator(world),
             self._replica,
@@ -147,7 +149,7 @@ class Assembly:
         )
         self._system.add(*self._plug.tables())
         self._clients = Clients(
-            evaluator,
+            self._evaluator,
             self._users,
             self._fibers,
             reactor,
@@ -341,6 +343,10 @@ class Assembly:
             self._plug.cluster.catalog_changed(effect)
         self._feeds.poll()
 
+    def _see_servers(self, site: Site, catalog: Catalog) -> list[Server]:
+        """All servers of the cluster."""
+        return servers_of(self._plug.cluster, site, catalog)
+
     def _document_changed(self, collection: str) -> None:
         """A system document of that collection was put or deleted."""
         if collection == USERS:
@@ -350,7 +356,7 @@ class Assembly:
 
     def _take_name(self) -> None:
         """Tells drivers the name that this server has by now."""
-        self._clients.set_server(self._folder.identity.server_id, self._system.server_name(self._machine.catalog))
+        self._clients.set_server(self._folder.identity.server_id, self._system.own(self._machine.catalog).name)
 
     def _plug_vitals(self) -> Jobs:
         """The system tables that monitors read."""
@@ -359,9 +365,10 @@ class Assembly:
         def sizes() -> dict[str, int]:
             return self._machine.engine.sizes()
 
-        jobs = Jobs(system, clients, sizes, time.monotonic)
+        jobs = Jobs(system, (clients, self._evaluator), sizes, time.monotonic)
         issues = Issues()
         issues.add(log_write_issues(system, self._recent_log))
+        issues.add(table_availability_issues(system))
         issues.add(lambda env, form: self._backups.alarms.issues())
         stats = Stats(system, self._ledger, clients, sizes)
         system.add(jobs.declared(), issues.declared(), stats.declared(), logs_table(system, self._recent_log))

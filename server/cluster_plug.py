@@ -140,7 +140,7 @@ class ClusterPlug:
         site: Callable[[], Site],
         propose: Callable[[list[Effect]], Deferred[None]],
         on_fatal: Callable[[Exception], None],
-    ) -> Evaluator:
+    ) -> Forwarder:
         """The evaluator that drivers get: runs queries here or on the leader. Listens on the cluster port."""
         self._node = node
         gate = Gate(evaluator, node, replica, fibers)
@@ -281,6 +281,7 @@ def about(site: Site) -> dict[str, Any]:
         "driver_port": site.driver_port,
         "cluster_port": site.cluster_port,
         "http_port": site.http_port,
+        "addresses": list(site.addresses),
     }
 
 

@@ -104,6 +104,9 @@ class SystemTables(Protocol):
     def servers(self, catalog: Catalog) -> Sequence[Any]:
         """The servers that tables can be put on (layouts.TaggedServer)."""
 
+    def is_complete(self, catalog: Catalog) -> bool:
+        """Whether all replicas of all tables are there."""
+
     def source(self, env: Any, name: str, identifier_format: str) -> TableSource | None: ...
 
 

@@ -18,7 +18,7 @@ from proxy.reql.permissions import require_config
 from proxy.reql.terms.indexes import write_hook_row
 from server.system import fields
 from server.system.registry import Registry
-from server.system.site import Row, ServerConfig, database_of, server_configs, server_of
+from server.system.site import Row, Server, database_of
 from server.system.table import Change, SystemTable
 
 WRONG_FORMAT = "The change you're trying to make to `rethinkdb.table_config` has the wrong format. "
@@ -35,8 +35,13 @@ def planned_row(registry: Registry, catalog: Catalog, table: Table, shards: int)
 
 
 def _row_of(registry: Registry, catalog: Catalog, table: Table, options: dict[str, Any], form: str) -> Row:
-    server = server_of(registry.site, catalog, form)
-    shard = {"nonvoting_replicas": [], "primary_replica": server, "replicas": [server]}
+    servers = registry.servers(catalog)
+    leader = next((server for server in servers if server.is_leader), registry.own(catalog))
+    shard = {
+        "nonvoting_replicas": [server.named(form) for server in servers if not server.is_voter],
+        "primary_replica": leader.named(form),
+        "replicas": [server.named(form) for server in servers],
+    }
     return {
         "db": database_of(catalog, table, form),
         "durability": options.get("durability", "hard"),
@@ -160,7 +165,7 @@ class TableConfigs:
         return wanted
 
     def _shards(self, given: Any, change: Change) -> int:
-        servers = server_configs(self._registry.site, change.catalog)
+        servers = self._registry.servers(change.catalog)
         shards = fields.array_of(given, lambda shard: _check_shard(shard, servers, change.form))
         if not shards:
             raise ReqlOpFailedError("You must specify at least one shard.")
@@ -203,7 +208,7 @@ def _check_write_hook(row: fields.Fields, table: Table | None) -> None:
         )
 
 
-def _check_shard(shard: Any, servers: list[ServerConfig], form: str) -> None:
+def _check_shard(shard: Any, servers: list[Server], form: str) -> None:
     row = fields.Fields(shard)
     given = row.take("replicas")
     with fields.within("In `replicas`: "):
@@ -231,7 +236,7 @@ def _check_shard(shard: Any, servers: list[ServerConfig], form: str) -> None:
     row.end()
 
 
-def _server_set(given: Any, servers: list[ServerConfig], form: str) -> set[str]:
+def _server_set(given: Any, servers: list[Server], form: str) -> set[str]:
     out = set()
     for server in fields.array_of(given, lambda item: _server(item, servers, form)):
         if server.server_id in out:
@@ -240,7 +245,7 @@ def _server_set(given: Any, servers: list[ServerConfig], form: str) -> set[str]:
     return out
 
 
-def _server(given: Any, servers: list[ServerConfig], form: str) -> ServerConfig:
+def _server(given: Any, servers: list[Server], form: str) -> Server:
     if form == "uuid":
         server_id = fields.uuid(given, "server ID")
         found = next((server for server in servers if server.server_id == server_id), None)

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from model import datum as d
-from model.catalog import Catalog
 from model.effect import Kind
 from model.errors import ReqlOpFailedError
 from model.pseudo_time import make_time
 from server.system import fields
 from server.system.registry import Registry
-from server.system.site import SERVERS, Row, ServerConfig, server_config, server_configs
+from server.system.site import SERVERS, Row, Server
 from server.system.table import Change, SystemTable
 
 CLUSTER: Final = "cluster"  # the catalog's collection: "heartbeat" -> {"heartbeat_timeout_secs"}
@@ -22,7 +21,7 @@ MAX_CACHE_MB: Final = (1 << 63) / (1 << 20)
 WRONG_FORMAT: Final = "The row you're trying to put into `rethinkdb.server_config` has the wrong format. "
 
 
-def server_config_row(server: ServerConfig) -> Row:
+def server_config_row(server: Server) -> Row:
     return {
         "cache_size_mb": server.cache_size_mb,
         "id": server.server_id,
@@ -33,7 +32,7 @@ def server_config_row(server: ServerConfig) -> Row:
 
 def server_config_table(registry: Registry) -> SystemTable:
     def rows(env: Any, form: str) -> Iterator[Row]:
-        return map(server_config_row, server_configs(registry.site, env.data.catalog))
+        return map(server_config_row, registry.reached(env.data.catalog))
 
     def write(change: Change) -> Row | None:
         if change.old is None and change.new is None:
@@ -43,17 +42,17 @@ def server_config_table(registry: Registry) -> SystemTable:
         if change.new is None:
             raise ReqlOpFailedError("It's illegal to delete rows from the `rethinkdb.server_config` system table.")
         with fields.within(WRONG_FORMAT):
-            wanted = _read_server(change.new)
-        _check_collision(registry, change.catalog, change.old, wanted)
-        if server_config_row(wanted) != change.old:
-            document = {"name": wanted.name, "tags": list(wanted.tags), "cache_size_mb": wanted.cache_size_mb}
-            change.effects.append((int(Kind.PUT_SYSTEM), SERVERS, wanted.server_id, document))
+            server_id, document = _read_server(change.new)
+        _check_collision(registry.servers(change.catalog), server_id, change.old["name"], document["name"])
+        if {"id": server_id, **document} != change.old:
+            change.effects.append((int(Kind.PUT_SYSTEM), SERVERS, server_id, document))
         return change.new
 
     return SystemTable("server_config", rows, write=write, is_listed=True, changes_catalog=True)
 
 
-def _read_server(new: Row) -> ServerConfig:
+def _read_server(new: Row) -> tuple[str, Row]:
+    """(server id, the document to be kept of it)"""
     row = fields.Fields(new)
     given = row.take("name")
     with fields.within("In `name`: "):
@@ -66,7 +65,7 @@ def _read_server(new: Row) -> ServerConfig:
         tags = set(fields.array_of(given, lambda tag: fields.name(tag, "server tag")))
     cache_mb = _read_cache_size(row.take("cache_size_mb"))
     row.end()
-    return ServerConfig(server_id, name, tuple(sorted(tags)), cache_mb)
+    return server_id, {"name": name, "tags": sorted(tags), "cache_size_mb": cache_mb}
 
 
 def _read_cache_size(given: Any) -> Any:
@@ -81,30 +80,29 @@ def _read_cache_size(given: Any) -> Any:
     return given
 
 
-def _check_collision(registry: Registry, catalog: Catalog, old: Row, wanted: ServerConfig) -> None:
-    for server in server_configs(registry.site, catalog):
-        if server.server_id != wanted.server_id and server.name == wanted.name:
-            raise ReqlOpFailedError(
-                f"Cannot rename server `{old['name']}` to `{wanted.name}` because server `{wanted.name}` already "
-                "exists."
-            )
+def _check_collision(servers: list[Server], server_id: str, old: str, new: str) -> None:
+    if any(server.server_id != server_id and server.name == new for server in servers):
+        raise ReqlOpFailedError(f"Cannot rename server `{old}` to `{new}` because server `{new}` already exists.")
 
 
 def server_status_table(registry: Registry) -> SystemTable:
-    def rows(env: Any, form: str) -> list[Row]:
-        return [_server_status_row(registry, env.data.catalog)]
+    def rows(env: Any, form: str) -> Iterator[Row]:
+        servers = registry.servers(env.data.catalog)
+        return (_server_status_row(server, servers, form) for server in servers if server.is_reached)
 
     return SystemTable("server_status", rows, is_listed=True)
 
 
-def _server_status_row(registry: Registry, catalog: Catalog) -> Row:
-    site = registry.site
+def _server_status_row(server: Server, servers: list[Server], form: str) -> Row:
+    site = server.site
     network = {
         "canonical_addresses": [
             {"host": host, "port": site.cluster_port} for host in site.addresses or (site.hostname,)
         ],
         "cluster_port": site.cluster_port,
-        "connected_to": {},
+        "connected_to": {
+            other.named(form): other.server_id in server.reaches for other in servers if other is not server
+        },
         "hostname": site.hostname,
         "http_admin_port": site.http_port or "<no http admin>",
         "reql_port": site.driver_port,
@@ -117,8 +115,7 @@ def _server_status_row(registry: Registry, catalog: Catalog) -> Row:
         "time_started": make_time(site.started),
         "version": site.version,
     }
-    name = server_config(site, catalog).name
-    return {"id": site.server_id, "name": name, "network": network, "process": process}
+    return {"id": site.server_id, "name": site.name, "network": network, "process": process}
 
 
 def cluster_config_table() -> SystemTable:

@@ -6,8 +6,8 @@ know it; the rest, such as ports, is each server's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from model.catalog import Catalog, Table
@@ -37,38 +37,56 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerConfig:
-    """A row of `server_config`. cache_size_mb: a number or "auto"."""
+class Server:
+    """A server of the cluster. is_voter: a learner's replicas do not vote. reaches: ids of servers it has a link to.
 
-    server_id: str
-    name: str
+    cache_size_mb: as configured, a number or "auto".
+    """
+
+    site: Site
     tags: tuple[str, ...]
     cache_size_mb: Any
+    is_voter: bool = True
+    is_leader: bool = True
+    is_reached: bool = True
+    reaches: frozenset[str] = frozenset()
+
+    @property
+    def server_id(self) -> str:
+        return self.site.server_id
+
+    @property
+    def name(self) -> str:
+        return self.site.name
 
     @property
     def tagged(self) -> TaggedServer:
         return TaggedServer(self.name, frozenset(self.tags))
 
+    def named(self, form: str) -> str:
+        """By name, or by UUID if `form` says so."""
+        return self.server_id if form == "uuid" else self.name
 
-def server_configs(site: Site, catalog: Catalog) -> list[ServerConfig]:
-    """All servers, as they are configured at the moment."""
-    return [server_config(site, catalog)]
 
-
-def server_config(site: Site, catalog: Catalog) -> ServerConfig:
-    """This server, as it is configured at the moment."""
+def configured(site: Site, catalog: Catalog, **seen: Any) -> Server:
+    """A server as it is configured at the moment; `seen` is what else is known of it."""
     changed: Mapping[str, Any] = catalog.documents(SERVERS).get(site.server_id, {})
-    return ServerConfig(
-        site.server_id,
-        changed.get("name", site.name),
+    name = changed.get("name", site.name)
+    return Server(
+        site if name == site.name else replace(site, name=name),
         tuple(changed.get("tags", (DEFAULT_TAG,))),
         changed.get("cache_size_mb", "auto"),
+        **seen,
     )
 
 
-def server_of(site: Site, catalog: Catalog, form: str) -> str:
-    """This server by name, or by UUID if `form` says so."""
-    return site.server_id if form == "uuid" else server_config(site, catalog).name
+SeeServers = Callable[[Site, Catalog], list[Server]]
+"""(this server's site, catalog) -> all servers of the cluster, by id."""
+
+
+def alone(site: Site, catalog: Catalog) -> list[Server]:
+    """The servers of a cluster of one."""
+    return [configured(site, catalog)]
 
 
 def database_of(catalog: Catalog, table: Table, form: str) -> str:

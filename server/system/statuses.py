@@ -7,22 +7,32 @@ from typing import Any
 
 from model.catalog import Catalog, Table
 from server.system.registry import Registry
-from server.system.site import Row, database_of, server_of
+from server.system.site import Row, Server, database_of
 from server.system.table import SystemTable
 
 
 def table_status_row(registry: Registry, catalog: Catalog, table: Table, form: str = "name") -> Row:
-    """A row of `table_status`, which is also what `status` answers. Whoever can ask a server that answers is ready."""
-    server = server_of(registry.site, catalog, form)
-    shard = {"primary_replicas": [server], "replicas": [{"server": server, "state": "ready"}]}
+    """A row of `table_status`, which is also what `status` answers: a server that answers can do everything."""
     return {
         "db": database_of(catalog, table, form),
         "id": table.uuid,
         "name": table.name,
-        "raft_leader": server,
+        **table_status_of(registry.servers(catalog), table, form),
+    }
+
+
+def table_status_of(servers: list[Server], table: Table, form: str) -> Row:
+    """Where a table's replicas are, and what they can do."""
+    leaders = [server.named(form) for server in servers if server.is_leader]
+    replicas = [
+        {"server": server.named(form), "state": "ready" if server.is_reached else "disconnected"} for server in servers
+    ]
+    shard = {"primary_replicas": leaders, "replicas": replicas}
+    return {
+        "raft_leader": leaders[0] if leaders else None,
         "shards": [shard] * table.options.get("shards", 1),
         "status": {
-            "all_replicas_ready": True,
+            "all_replicas_ready": all(server.is_reached for server in servers),
             "ready_for_outdated_reads": True,
             "ready_for_reads": True,
             "ready_for_writes": True,

@@ -16,7 +16,7 @@ from server.system.grants import permissions_table
 from server.system.registry import Registry
 from server.system.scratch import scratch_table
 from server.system.servers import cluster_config_table, server_config_table, server_status_table
-from server.system.site import Row, Site, server_config, server_configs
+from server.system.site import Row, SeeServers, Server, Site, alone
 from server.system.statuses import table_status_row, table_status_table
 from server.system.table import SystemSource, SystemTable
 
@@ -24,8 +24,10 @@ from server.system.table import SystemSource, SystemTable
 class SystemTables:
     """The tables of database `rethinkdb`: those about the catalog from the start, others as they are added."""
 
-    def __init__(self, site: Site, make_credential: MakeCredential = make_at_once) -> None:
-        self._registry = registry = Registry(site)
+    def __init__(
+        self, site: Site, make_credential: MakeCredential = make_at_once, see_servers: SeeServers = alone
+    ) -> None:
+        self._registry = registry = Registry(site, see_servers)
         self._tables: dict[str, SystemTable] = {}
         self.add(
             cluster_config_table(),
@@ -77,8 +79,16 @@ class SystemTables:
 
     def servers(self, catalog: Catalog) -> list[TaggedServer]:
         """The servers that tables can be put on."""
-        return [server.tagged for server in server_configs(self.site, catalog)]
+        return [server.tagged for server in self._registry.reached(catalog)]
 
-    def server_name(self, catalog: Catalog) -> str:
-        """The name that this server has at the moment."""
-        return server_config(self.site, catalog).name
+    def all_servers(self, catalog: Catalog) -> list[Server]:
+        """All servers of the cluster, by id, whether they answer or not."""
+        return self._registry.servers(catalog)
+
+    def is_complete(self, catalog: Catalog) -> bool:
+        """Whether all replicas of all tables are there."""
+        return all(server.is_reached for server in self._registry.servers(catalog))
+
+    def own(self, catalog: Catalog) -> Server:
+        """This server, as it is configured at the moment."""
+        return self._registry.own(catalog)

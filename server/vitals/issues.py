@@ -11,7 +11,8 @@ from typing import Any, Final
 from uuid import UUID, uuid5
 
 from server.system import Row, SystemTable, SystemTables
-from server.system.site import server_of
+from server.system.site import database_of
+from server.system.statuses import table_status_of
 from server.vitals.logs import RecentLog
 
 ISSUES: Final = UUID("c9b12f02-7d0d-44b7-a1d3-7d1f1ea1c8c2")
@@ -62,16 +63,43 @@ def log_write_issues(system: SystemTables, recent: RecentLog) -> FindIssues:
     def find(env: Any, form: str) -> Iterator[Issue]:
         message = recent.write_error
         if message is not None:
-            catalog = env.data.catalog
+            server = system.own(env.data.catalog)
             yield Issue(
                 "log_write_error",
                 message,
                 False,
                 "The following server encountered an error while writing log statements: "
-                f"{server_of(system.site, catalog, 'name')}.\n\nThe error message reported is: {message}\n\nPlease fix "
+                f"{server.name}.\n\nThe error message reported is: {message}\n\nPlease fix "
                 "the problem that is preventing the server from writing to their log file. This issue will go away "
                 "the next time the server successfully writes to the log file.",
-                {"message": message, "servers": [server_of(system.site, catalog, form)]},
+                {"message": message, "servers": [server.named(form)]},
+            )
+
+    return find
+
+
+def table_availability_issues(system: SystemTables) -> FindIssues:
+    """An issue for each table as long as servers are missing. Who can ask at all can read and write all tables."""
+
+    def find(env: Any, form: str) -> Iterator[Issue]:
+        catalog = env.data.catalog
+        servers = system.all_servers(catalog)
+        missing = [server.name for server in servers if not server.is_reached]
+        if not missing:
+            return
+        for table in catalog.tables.values():
+            name = f"{database_of(catalog, table, 'name')}.{table.name}"
+            yield Issue(
+                "table_availability",
+                table.uuid,
+                False,
+                f"Table `{name}` is available for all operations, but some replicas are not ready. The following "
+                f"servers are not reachable: {', '.join(missing)}",
+                {
+                    "db": database_of(catalog, table, form),
+                    "table": table.uuid if form == "uuid" else table.name,
+                    **table_status_of(servers, table, form),
+                },
             )
 
     return find

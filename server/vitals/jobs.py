@@ -6,7 +6,7 @@ and fail on others, so there are no others; work on backups has tables of its ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID, uuid5
 
@@ -17,7 +17,7 @@ from proxy.frames import parse_query
 from proxy.reql.ids import Term
 from server.system import Change, Row, SystemTable, SystemTables
 from server.system.fields import is_uuid
-from server.system.site import database_of, server_of
+from server.system.site import database_of
 
 INDEXES: Final = UUID("74d855a5-0c40-4930-a451-d1ce508ef2d2")
 COMPACTIONS: Final = UUID("b8766ece-d15c-4f96-bee5-c0edacf10c9c")
@@ -27,19 +27,22 @@ NAMES: Final = {int(id): id.name for id in Term}.__getitem__
 
 
 class Queries(Protocol):
-    """What is asked of `proxy.clients.Clients`."""
+    """What is asked of `proxy.clients.Clients` and `proxy.forward.Forwarder`."""
 
     def running(self) -> list[RunningQuery]: ...
     def kill(self, query_id: str) -> bool: ...
 
 
 class Jobs:
-    """The table `jobs` of one server. sizes: figures of the storage engine; seconds: a monotonic clock."""
+    """The table `jobs` of one server. sizes: figures of the storage engine; seconds: a monotonic clock.
+
+    queries: those of its own drivers, and those that it runs for drivers of other servers.
+    """
 
     def __init__(
         self,
         system: SystemTables,
-        queries: Queries,
+        queries: Sequence[Queries],
         sizes: Callable[[], dict[str, int]],
         seconds: Callable[[], float],
     ) -> None:
@@ -58,10 +61,11 @@ class Jobs:
         self._building_since[index_id] = self._seconds()
 
     def _rows(self, env: Any, form: str) -> Iterator[Row]:
-        servers = [server_of(self._system.site, env.data.catalog, form)]
-        for query in self._queries.running():
-            if _may_see(env, query):
-                yield {**_query_row(query), "servers": servers}
+        servers = [self._system.own(env.data.catalog).named(form)]
+        for queries in self._queries:
+            for query in queries.running():
+                if _may_see(env, query):
+                    yield {**_query_row(query), "servers": servers}
         if env.permissions is None:
             yield from self._constructions(env, form, servers)
             if self._sizes().get("running_compactions"):
@@ -105,7 +109,7 @@ class Jobs:
         if key[0] != "query":
             raise ReqlOpFailedError(f"Jobs of type `{key[0]}` cannot be interrupted.")
         if change.old is not None:  # which only those see who may
-            self._queries.kill(key[1])
+            any(queries.kill(key[1]) for queries in self._queries)
         return None
 
 

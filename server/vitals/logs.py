@@ -15,7 +15,6 @@ from typing import Any, Final, NamedTuple
 from model.pseudo_time import make_time
 from server.logs import message_of
 from server.system import Row, SystemTable, SystemTables
-from server.system.site import server_of
 from server.system.table import refuse_writes
 
 MAX_LINES: Final = 1000  # as many as RethinkDB shows of each server
@@ -78,7 +77,7 @@ class RecentLog(logging.Handler):
 def logs_table(system: SystemTables, recent: RecentLog) -> SystemTable:
     def rows(env: Any, form: str) -> Iterator[Row]:
         server_id = system.site.server_id
-        server = server_of(system.site, env.data.catalog, form)
+        server = system.own(env.data.catalog).named(form)
         for line in list(recent.lines):
             yield {
                 "id": [time_text(line.time_ns), server_id],

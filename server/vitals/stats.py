@@ -7,14 +7,16 @@ tables together (bytes in cache and on disk) is told in proportion to their rows
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from model import datum as d
 from model.catalog import Catalog, Table
 from server.system import Row, SystemTable, SystemTables
 from server.system.fields import is_uuid
-from server.system.site import database_of, server_of
+from server.system.site import Server, database_of
 from server.vitals.rates import Ledger, TableRates
+
+UNKNOWN: Final = "Timed out. Unable to retrieve stats."  # of other servers
 
 
 class Connections(Protocol):
@@ -44,11 +46,14 @@ class Stats:
     def _rows(self, env: Any, form: str) -> Iterator[Row]:
         catalog = env.data.catalog
         storage = self._storage(env)
+        servers = [server for server in self._system.all_servers(catalog) if server.is_reached]
         yield self._cluster()
-        yield self._server(catalog, form)
+        for server in servers:
+            yield self._server(server, form)
         for table in catalog.tables.values():
             yield self._table(catalog, table, form)
-            yield self._table_on_server(env, table, form, storage)
+            for server in servers:
+                yield self._table_on_server(env, table, server, form, storage)
 
     def _row(self, env: Any, key: Any, form: str) -> Row | None:
         if key.__class__ is not list or not key:
@@ -57,18 +62,18 @@ class Stats:
         if any(not is_uuid(part) for part in ids):
             return None
         catalog = env.data.catalog
-        server_id = self._system.site.server_id
+        servers = {server.server_id: server for server in self._system.all_servers(catalog) if server.is_reached}
         if kind == "cluster" and not ids:
             return self._cluster()
-        if kind == "server" and ids == [server_id]:
-            return self._server(catalog, form)
+        if kind == "server" and len(ids) == 1 and ids[0] in servers:
+            return self._server(servers[ids[0]], form)
         table = catalog.tables_by_uuid.get(ids[0]) if ids else None
         if table is None:
             return None
         if kind == "table" and len(ids) == 1:
             return self._table(catalog, table, form)
-        if kind == "table_server" and ids[1:] == [server_id]:
-            return self._table_on_server(env, table, form, self._storage(env))
+        if kind == "table_server" and len(ids) == 2 and ids[1] in servers:
+            return self._table_on_server(env, table, servers[ids[1]], form, self._storage(env))
         return None
 
     # -- rows
@@ -85,10 +90,13 @@ class Stats:
             },
         }
 
-    def _server(self, catalog: Catalog, form: str) -> Row:
+    def _server(self, server: Server, form: str) -> Row:
+        row = {"id": ["server", server.server_id], "server": server.named(form)}
+        if server.server_id != self._system.site.server_id:
+            return {**row, "error": UNKNOWN}
         tables = self._ledger.all()
         return {
-            "id": ["server", self._system.site.server_id],
+            **row,
             "query_engine": {
                 "client_connections": len(self._connections.members),
                 "clients_active": self._connections.active,
@@ -97,7 +105,6 @@ class Stats:
                 **_docs_per_sec(tables),
                 **_docs_total(tables),
             },
-            "server": server_of(self._system.site, catalog, form),
         }
 
     def _table(self, catalog: Catalog, table: Table, form: str) -> Row:
@@ -108,16 +115,20 @@ class Stats:
             "table": table.uuid if form == "uuid" else table.name,
         }
 
-    def _table_on_server(self, env: Any, table: Table, form: str, storage: _Storage) -> Row:
-        catalog = env.data.catalog
+    def _table_on_server(self, env: Any, table: Table, server: Server, form: str, storage: _Storage) -> Row:
+        row = {
+            "db": database_of(env.data.catalog, table, form),
+            "id": ["table_server", table.uuid, server.server_id],
+            "server": server.named(form),
+            "table": table.uuid if form == "uuid" else table.name,
+        }
+        if server.server_id != self._system.site.server_id:
+            return {**row, "error": UNKNOWN}
         rates = self._ledger.rates(table.table_id)
         return {
-            "db": database_of(catalog, table, form),
-            "id": ["table_server", table.uuid, self._system.site.server_id],
+            **row,
             "query_engine": {**_docs_per_sec([rates]), **_docs_total([rates])},
-            "server": server_of(self._system.site, catalog, form),
             "storage_engine": storage.of(env.data.count(table.table_id), rates),
-            "table": table.uuid if form == "uuid" else table.name,
         }
 
     def _storage(self, env: Any) -> _Storage:

@@ -74,7 +74,7 @@ class Pair:
                     self.wire.append((me, member, payload))
                 return self.linked
 
-        return Forwarder(self.locals[me], Link(), me, lambda: self.leader, self.pool)
+        return Forwarder(self.locals[me], Link(), me, lambda: self.leader, self.pool, self.clock.seconds)
 
     def deliver(self) -> None:
         while self.wire:
@@ -196,3 +196,36 @@ def test_what_may_write_is_known_from_the_query() -> None:
     assert may_write(b"[1,[64,[[69,[[2,[1]],[53,[[10,[1]],{}]]]],1]],{}]")
     assert not may_write(READ)
     assert not may_write(b'[1,{"a":[2,["insert"]]},{}]')
+
+
+def test_what_runs_for_another_server_is_shown_and_can_be_ended(pair: Pair) -> None:
+    stream = Stream()
+    pair.locals[2].answer = lambda: Answer(PARTIAL, [b"2"], cursor=stream)
+    first = pair.start(READ)
+    pair.deliver()
+    pair.clock.advance(3)
+    (running,) = pair.servers[2].running()
+    assert (running.user, running.address, running.duration_s, running.body) == ("jane", ("10.0.0.1", 5), 3, READ)
+    assert not pair.servers[2].kill("00000000-0000-4000-8000-000000000000")
+    assert pair.servers[2].kill(running.query_id)
+    assert stream.is_closed
+    batch = pair.run(first[0].cursor.next_batch)
+    pair.deliver()
+    assert type(batch[0]) is ReqlOpIndeterminateError
+    assert batch[0].message == "Query terminated by the `rethinkdb.jobs` table."
+    assert not pair.servers[2].running()
+
+
+def test_a_query_is_ended_while_it_runs_for_another_server(pair: Pair) -> None:
+    def wait_long() -> Answer:
+        pair.pool.wait_for(lambda done: None)
+        raise AssertionError("nobody ended it")
+
+    pair.locals[2].answer = wait_long
+    out = pair.start(READ)
+    pair.deliver()
+    (running,) = pair.servers[2].running()
+    assert pair.servers[2].kill(running.query_id)
+    pair.deliver()
+    assert type(out[0]) is ReqlOpIndeterminateError
+    assert not pair.servers[2].running()

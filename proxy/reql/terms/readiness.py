@@ -10,6 +10,7 @@ from proxy.reql.permissions import SYSTEM_DB
 from proxy.reql.registry import NEVER, fail, term
 from proxy.reql.values import Db, as_integer, as_string, as_table
 
+PAUSE_S: Final = 0.05
 READINESS: Final = ("ready_for_outdated_reads", "ready_for_reads", "ready_for_writes", "all_replicas_ready")
 
 
@@ -38,6 +39,19 @@ def wait(env: Any, *target: Any, **optargs: Any) -> dict[str, int]:
             "waited on."
         )
     env.prepare_read()
+    if wanted == READINESS[-1]:
+        _wait_for_replicas(env, optargs.get("timeout"))
     if count is None:
-        count = len(env.data.catalog.databases_by_uuid[database.uuid].tables)
+        found = env.data.catalog.databases_by_uuid.get(database.uuid)
+        count = 0 if found is None else len(found.tables)
     return {"ready": count}
+
+
+def _wait_for_replicas(env: Any, timeout_s: int | None) -> None:
+    """Returns when all servers are there: every table is on all of them."""
+    waited_s = 0.0
+    while not env.world.system.is_complete(env.data.catalog):
+        if timeout_s is not None and waited_s >= timeout_s:
+            raise ReqlOpFailedError("Timed out while waiting for tables.")
+        env.world.pause(env, PAUSE_S)
+        waited_s += PAUSE_S

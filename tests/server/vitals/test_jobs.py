@@ -44,7 +44,7 @@ class Workshop(SmallWorld):
         self.queries = Queries()
         self.sizes: dict[str, int] = {}
         self.seconds = 100.0
-        self.jobs = Jobs(self.system, self.queries, lambda: self.sizes, lambda: self.seconds)
+        self.jobs = Jobs(self.system, [self.queries], lambda: self.sizes, lambda: self.seconds)
         self.system.add(self.jobs.declared())
 
     def start(self, query: Any, **optargs: Any) -> Any:

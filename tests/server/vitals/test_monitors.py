@@ -52,7 +52,7 @@ class Watched(SmallWorld):
         )
         self.system.add(
             Stats(self.system, ledger, connections, lambda: sizes).declared(),
-            Jobs(self.system, Queries(), lambda: sizes, lambda: self.clock_s).declared(),
+            Jobs(self.system, [Queries()], lambda: sizes, lambda: self.clock_s).declared(),
             issues.declared(),
             logs_table(self.system, RecentLog()),
         )
