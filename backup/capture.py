@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,7 @@ from backup.shelf import IMAGES
 from backup.vault import Vault
 from model.catalog import Catalog, Table
 from model.effect import Effect, Kind
-from model.errors import UnfitArchive
+from model.errors import RewindError, UnfitArchive
 from storage.documents import creation_effects
 from storage.image import Image
 from storage.rows import row_digest
@@ -109,9 +110,14 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
     )
     name = f"{IMAGES}/{order.image}/manifest"
     text = encode(manifest)
-    sha256, _ = vault.put(name, text)
-    if vault.get(name, sha256) != text:
-        raise UnfitArchive(f"The manifest {name} does not read back as it was written.")
+    try:
+        sha256, _ = vault.put(name, text)
+        if vault.get(name, sha256) != text:
+            raise UnfitArchive(f"The manifest {name} does not read back as it was written.")
+    except RewindError:
+        with suppress(RewindError):  # the error that counts is the first
+            vault.delete(name)  # what is told to have failed is not to be listed
+        raise
     return manifest
 
 

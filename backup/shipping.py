@@ -16,11 +16,11 @@ from typing import Final
 
 from backup.access import enter
 from backup.log_tail import Known, LogTail
-from backup.manifest import LogSlice, SliceName, encode_slice
+from backup.manifest import LogSlice, SliceName, decode_slice, encode_slice
 from backup.plan import Mark
-from backup.sealing import digest, seal
+from backup.sealing import digest, seal, unseal
 from backup.shelf import mark_name, marks_of, read_slice, slices_of
-from backup.vault import Vault
+from backup.vault import Vault, VaultUnavailable
 from model.effect import time_of
 from model.errors import UnfitArchive
 from wal.record import FIRST_ENTRY_KIND, Record
@@ -113,12 +113,27 @@ class Shipper:
                 return None
             self._under_way = self._sealed(records)
         piece, stored = self._under_way
-        # The same bytes at each attempt: an attempt that failed may have stored them all the same.
-        self._vault.put_stored(piece.name, stored)
-        self._vault.get_stored(piece.name, digest(stored))
+        self._store(piece, stored)
         self._under_way = None
         self.shipped_index, self.shipped_ms = piece.last_index, piece.last_ms
         return Shipped(piece.last_index, piece.last_ms, len(stored))
+
+    def _store(self, piece: SliceName, stored: bytes) -> None:
+        """Stores a slice and reads it back. The same bytes at each attempt: one that failed may have stored them."""
+        try:
+            self._vault.put_stored(piece.name, stored)
+        except UnfitArchive:
+            # An earlier process may have stored the same entries, sealed anew: then they are there.
+            there = read_slice(self._vault, piece)
+            mine = decode_slice(unseal(piece.name, stored, self._vault.keyring), piece)
+            if (there.cluster_id, there.entries) != (mine.cluster_id, mine.entries):
+                raise
+            return
+        try:
+            self._vault.get_stored(piece.name, digest(stored))
+        except UnfitArchive as error:
+            self._vault.delete(piece.name)
+            raise VaultUnavailable(f"{error} It is removed, to be written again.") from error
 
     def skip_to(self, first_index: int) -> None:
         """Goes on with that entry: what lies before it is gone, and the vault needs a new image."""

@@ -91,16 +91,20 @@ class Vault:
                 if self._fs.cat_file(path) == stored:
                     return  # an interrupted upload is being repeated
                 raise UnfitArchive(f"{name} exists in {self.url} with other content; objects are written once.")
-            if self._atomic:
-                self._fs.pipe_file(path, stored)
-                return
-            folder = path.rpartition("/")[0]
-            self._fs.makedirs(folder, exist_ok=True)
-            part = f"{path}.part-{secrets.token_hex(4)}"
-            self._fs.pipe_file(part, stored)
-            self._sync_local(part)
-            self._fs.mv(part, path)
-            self._sync_local(folder)
+            self._write(path, stored)
+
+    def _write(self, path: str, stored: bytes) -> None:
+        """Stores bytes whole or not at all."""
+        if self._atomic:
+            self._fs.pipe_file(path, stored)
+            return
+        folder = path.rpartition("/")[0]
+        self._fs.makedirs(folder, exist_ok=True)
+        part = f"{path}.part-{secrets.token_hex(4)}"
+        self._fs.pipe_file(part, stored)
+        self._sync_local(part)
+        self._fs.mv(part, path)
+        self._sync_local(folder)
 
     def get(self, name: str, expected: str | None = None) -> bytes:
         """The content of an object; raises UnfitArchive if it is damaged or not the one with the hash `expected`."""
@@ -178,8 +182,7 @@ class Vault:
             return
         text = json.dumps({"format": FORMAT, "cluster_id": cluster_id, "created_ms": time_ms}).encode()
         with _Doing(self, f"write {LABEL}"):
-            self._fs.makedirs(self._root, exist_ok=True)
-            self._fs.pipe_file(self._path(LABEL), text)
+            self._write(self._path(LABEL), text)
 
     # -- inside
 

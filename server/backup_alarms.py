@@ -39,13 +39,13 @@ class Alarms:
         return [*found, *self._of_age(), *self._of_tasks()]
 
     def _of_vault(self, shipping: Shipping) -> Iterator[Issue]:
-        name, document = shipping.name, shipping.document
-        info = {"vault": name, "url": document["url"], "gap": round(shipping.gap_s, 1), "error": shipping.error or None}
+        name, document, gap_s = shipping.name, shipping.document, self._archiver.gap_s(shipping)
+        info = {"vault": name, "url": document["url"], "gap": round(gap_s, 1), "error": shipping.error or None}
         if shipping.state in (UNAVAILABLE, REFUSED):
             text = f"The log does not reach vault {name}: {shipping.error}"
             yield Issue("backup_vault_unavailable", name, True, text, info)
-        elif shipping.gap_s > self._thresholds.gap_s and not document["pause"]:
-            text = f"Vault {name} lacks the changes of the last {shipping.gap_s:.0f} s."
+        elif gap_s > self._thresholds.gap_s and not document["pause"]:
+            text = f"Vault {name} lacks the changes of the last {gap_s:.0f} s."
             yield Issue("backup_gap", name, True, text, info)
         if document["missing"]:
             first, last = document["missing"]

@@ -59,7 +59,6 @@ class Shipping:
         self.error = ""
         self.shipped_index: int | None = None
         self.shipped_ms = 0
-        self.gap_s = 0.0
         self.bytes = 0
         self.retry_at_s = 0.0
         self.is_let_go = False  # the log it needed was released
@@ -98,7 +97,8 @@ class Archiver:
         self._cluster_id = cluster_id
         self._now_ms = now_ms
         self._max_log_bytes = max_log_bytes
-        self._samples: deque[tuple[float, int]] = deque(maxlen=KEPT_SAMPLES)  # (seconds, archivable index)
+        # (seconds, archivable index), one per second and index: when the log was last seen to end there
+        self._samples: deque[tuple[float, int]] = deque(maxlen=KEPT_SAMPLES)
         self.shippings: dict[str, Shipping] = {}
 
     # -- each second
@@ -107,14 +107,14 @@ class Archiver:
         """Starts and stops children as vaults come and go, and tells them how far the log is."""
         self._follow_configuration()
         now_s, last = self._children.seconds(), self._state.archivable_index
-        if not self._samples or self._samples[-1][1] != last:
-            self._samples.append((now_s, last))
+        if self._samples and self._samples[-1][1] == last:
+            self._samples.pop()
+        self._samples.append((now_s, last))
         for shipping in self.shippings.values():
             if shipping.child is not None:
                 shipping.child.send(self._order(shipping, last))
             elif not shipping.document["pause"] and now_s >= shipping.retry_at_s:
                 self._start(shipping)
-            shipping.gap_s = self._gap(shipping, now_s, last)
 
     def stop(self) -> None:
         """This server no longer leads, or stops."""
@@ -148,13 +148,18 @@ class Archiver:
             "quiet_ms": self._now_ms() if self._state.is_quiet else None,
         }
 
-    def _gap(self, shipping: Shipping, now_s: float, last: int) -> float:
-        """How many seconds of changes this vault does not have yet."""
-        shipped = shipping.shipped_index or 0
-        if shipping.shipped_index is not None and shipped >= last:
+    def gap_s(self, shipping: Shipping) -> float:
+        """How many seconds of changes this vault may lack at this moment: rather too many than too few."""
+        shipped = shipping.shipped_index
+        if shipped is not None and shipped >= self._state.archivable_index:
             return 0.0
-        waiting = next((seen_s for seen_s, index in self._samples if index > shipped), now_s)
-        return max(now_s - waiting, 0.0)
+        now_s = self._children.seconds()
+        was_complete_s = max((seen_s for seen_s, index in self._samples if index <= (shipped or 0)), default=None)
+        if was_complete_s is not None:
+            return max(now_s - was_complete_s, 0.0)
+        if shipping.shipped_ms:  # so long ago that nothing else is remembered
+            return max(self._now_ms() - shipping.shipped_ms, 0) / 1000
+        return now_s - self._samples[0][0] if self._samples else 0.0
 
     # -- one child
 
@@ -248,7 +253,7 @@ def vault_rows(archiver: Archiver, documents: Mapping[str, Row], inventories: Ma
         row = {name: value for name, value in document.items() if name not in ("claimed", "since_index")}
         row["state"] = STARTING if shipping is None else shipping.shown_state
         row["error"] = (shipping.error or None) if shipping is not None else None
-        row["gap"] = round(shipping.gap_s, 3) if shipping is not None else None
+        row["gap"] = round(archiver.gap_s(shipping), 3) if shipping is not None else None
         row["shipped_index"] = shipping.shipped_index if shipping is not None else None
         row["inventory"] = inventories.get(vault_id)
         rows.append(row)

@@ -44,7 +44,7 @@ class BackupCollector(Collector):
         up = GaugeMetricFamily("rewinddb_vault_up", "Whether a vault takes the log.", labels=["vault"])
         for shipping in self._service.archiver.shippings.values():
             name = [shipping.name]
-            gap.add_metric(name, shipping.gap_s)
+            gap.add_metric(name, self._service.archiver.gap_s(shipping))
             index.add_metric(name, shipping.shipped_index or 0)
             shipped.add_metric(name, shipping.bytes)
             up.add_metric(name, shipping.state not in (UNAVAILABLE, REFUSED))
