@@ -1,8 +1,8 @@
 """Geospatial indexes: a geometry is indexed under the cells of S2's grid that cover it.
 
-A key is the letter G and the cell's number, so that a cell's own parts are the range of numbers around it. One rule:
-keys only narrow the search down. Whoever looks something up tests the rows that are found, so that coverings may
-differ from one version of S2 to another.
+A key is the letter G, the cell's number, so that a cell's own parts are the range of numbers around it, and 0 if it
+is the geometry's only cell, else 1. One rule: keys only narrow the search down. Whoever looks something up tests the
+rows that are found, so that coverings may differ from one version of S2 to another.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from proxy.reql import geo_shapes as shapes
 
 INDEX_CELLS: Final = 8
 QUERY_CELLS: Final = 16
+ALONE: Final = b"\x00"
+SHARED: Final = b"\x01"
 FACE_BIT: Final = 1 << 60  # the lowest bit of the six largest cells
 
 KeyRange = tuple[bytes, bytes]
@@ -26,14 +28,12 @@ KeyRange = tuple[bytes, bytes]
 def index_keys_of(values: Iterable[Any]) -> list[bytes]:
     """The keys of a row by its indexed values: what is no geometry is left out, a wrong geometry hides the row."""
     try:
-        return [
-            _key(number)
-            for value in values
-            if d.is_ptype(value, d.GEOMETRY)
-            for number in _covering(shapes.shape_of(value), INDEX_CELLS)
+        coverings = [
+            _covering(shapes.shape_of(value), INDEX_CELLS) for value in values if d.is_ptype(value, d.GEOMETRY)
         ]
     except ReqlError:
         return []
+    return [_key(number) + (ALONE if len(cells) == 1 else SHARED) for cells in coverings for number in cells]
 
 
 def shapes_of(values: Iterable[Any]) -> list[shapes.Shape]:
@@ -62,9 +62,9 @@ def ranges_of(shape: shapes.Shape) -> list[KeyRange]:
     return sorted(ranges)
 
 
-def is_of_point(entry: bytes) -> bool:
-    """Whether an index entry is that of a point, which has one cell: of the smallest size, and so an odd number."""
-    return entry[8] % 2 == 1
+def is_alone(entry: bytes) -> bool:
+    """Whether an index entry is the only one of its geometry."""
+    return entry[9] == ALONE[0]
 
 
 def _key(number: int) -> bytes:

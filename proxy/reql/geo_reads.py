@@ -16,7 +16,7 @@ from model.errors import ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
 from proxy.reql import geo_shapes as shapes
 from proxy.reql import geodesy
 from proxy.reql import geometry as geo
-from proxy.reql.geo_index import KeyRange, is_of_point, ranges_of, shapes_of
+from proxy.reql.geo_index import KeyRange, is_alone, ranges_of, shapes_of
 from proxy.reql.index_functions import compile_function, index_values
 from proxy.reql.streams import MAX_CHUNK, Rows, Stream
 from proxy.reql.tables import StoredTable
@@ -68,7 +68,7 @@ class _Candidates:
         out = []
         seen = self._seen
         for entry, key in zip(entries, keys, strict=True):
-            if self._once and is_of_point(entry):
+            if self._once and is_alone(entry):
                 out.append(key)
             elif key not in seen:
                 seen.add(key)
