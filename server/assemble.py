@@ -55,7 +55,7 @@ from server.http_client import HttpClient
 from server.javascript import JavascriptEngines
 from server.replica import Replica
 from server.restore_plug import plug_restores
-from server.retention import KeptLog
+from server.retention import CatchUp, KeptLog
 from server.system import Site, SystemTables
 from server.system.accounts import USERS, make_in_thread
 from server.system.site import SERVERS, Server
@@ -129,18 +129,12 @@ class Assembly:
         self._system.add(*backup_tables(self._backups))
         self._restores = plug_restores(self._backups, self._system, self._replica, self._fibers, folder, reactor)
         self._ledger = Ledger(time.monotonic)
-        world = ServerWorld(self._replica, self._system, self._feeds, self._views, self._ledger.traffic)
-        world.lineage = folder.identity.cluster_id
-        world.array_limit = settings.limits.array_limit
-        world.durability = settings.writes.durability
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
-        world.javascript = self._scripts
         self._fetcher = _fetcher(settings, reactor)
-        world.http = self._fetcher
         self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
         self._evaluator = self._plug.plug(
             self._node,
-            ReqlEvaluator(world),
+            ReqlEvaluator(self._make_world()),
             self._replica,
             self._fibers,
             lambda: self._system.site,
@@ -148,16 +142,7 @@ class Assembly:
             on_fatal,
         )
         self._system.add(*self._plug.tables())
-        self._clients = Clients(
-            self._evaluator,
-            self._users,
-            self._fibers,
-            reactor,
-            folder.identity.server_id,
-            self._system.site.name,
-            _limits(settings),
-            SPOKEN_VERSION,
-        )
+        self._clients = self._make_clients()
         self._recent_log = RecentLog(started_s=self._system.site.started)
         self._recent_log.attach()
         self._jobs = self._plug_vitals()
@@ -258,7 +243,8 @@ class Assembly:
     def _make_node(self, loop: asyncio.AbstractEventLoop, on_fatal: Callable[[Exception], None]) -> Node:
         settings = self._settings
         self._kept = kept = KeptLog(self._store, settings.log.retain_bytes)
-        kept.needs.append(self._plug.snapshots.keep_from)
+        lagging = CatchUp(kept, settings.log.catch_up_bytes, lambda: self._node.slowest_match)
+        kept.needs += [self._plug.snapshots.keep_from, lagging.first_index]
         config, tick_s = raft_config(settings, self._folder.identity.member_id)
         node = Node(
             config,
@@ -270,10 +256,33 @@ class Assembly:
             soon=loop.call_soon,
             tick_s=tick_s,
             queue_bytes=settings.log.uncommitted_bytes,
-            flush_policy=FlushPolicy(every_s=settings.storage.flush_interval_ms / 1000, keep_from=kept.first_index),
+            flush_policy=FlushPolicy(
+                every_s=settings.storage.flush_interval_ms / 1000, keep_entries=0, keep_from=kept.first_index
+            ),
         )
         node.on_fatal = on_fatal
         return node
+
+    def _make_world(self) -> ServerWorld:
+        world = ServerWorld(self._replica, self._system, self._feeds, self._views, self._ledger.traffic)
+        world.lineage = self._folder.identity.cluster_id
+        world.array_limit = self._settings.limits.array_limit
+        world.durability = self._settings.writes.durability
+        world.javascript = self._scripts
+        world.http = self._fetcher
+        return world
+
+    def _make_clients(self) -> Clients:
+        return Clients(
+            self._evaluator,
+            self._users,
+            self._fibers,
+            self._reactor,
+            self._folder.identity.server_id,
+            self._system.site.name,
+            _limits(self._settings),
+            SPOKEN_VERSION,
+        )
 
     def _listen_on(self, address: str, port: int, tls: CertificateOptions | None) -> DriverListener:
         return DriverListener(self._clients, self._reactor, address, port, tls)
