@@ -161,18 +161,18 @@ class Connection(Protocol):
 
     def greeted(self) -> None:
         """The other side has proved who it is."""
-        raise NotImplementedError
+        raise AssertionError("each side does this in its own way")
 
     def ping(self) -> None:
         """It is time to say something."""
-        raise NotImplementedError
+        raise AssertionError("each side does this in its own way")
 
     def _take(self, channel: Channel, payload: bytes) -> None:
-        raise NotImplementedError
+        raise AssertionError("each side does this in its own way")
 
     def gone(self, problem: str) -> None:
         """The connection ended."""
-        raise NotImplementedError
+        raise AssertionError("each side does this in its own way")
 
 
 class Outgoing(Connection):
@@ -224,6 +224,7 @@ class Incoming(Connection):
         links.incoming[peer.member_id] = self
         if before is not None:
             before.end("the member called again")
+        links.called_by(peer.member_id)
 
     def _peer(self) -> Peer:
         assert self.peer is not None

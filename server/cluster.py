@@ -25,7 +25,7 @@ from model.errors import NotLeader, RewindError
 from proxy.answers import ATOM, QueryContext
 from proxy.fibers import FiberPool
 from proxy.forward import Forwarder
-from proxy.reql.ids import Term
+from server.cluster_queries import update_member
 from server.cluster_stalls import StallMeter
 from server.cluster_vitals import MARK, Hearsay, Vitals, encode_vitals
 from server.members import (
@@ -487,26 +487,3 @@ class Cluster:
         if isinstance(result, dict) and result.get("errors"):
             raise RewindError(str(result.get("first_error")))
         return result
-
-
-def update_member(member_id: int, fields: Mapping[str, Any]) -> bytes:
-    """The query that changes fields of a member's row."""
-    row = [int(Term.GET), [_table(MEMBERS), member_id]]
-    return _query([int(Term.UPDATE), [row, _literal(fields)]])
-
-
-def insert_member(row: Mapping[str, Any]) -> bytes:
-    """The query that lets a server in; its answer shows the row."""
-    return _query([int(Term.INSERT), [_table(MEMBERS), _literal(row)], {"return_changes": True}])
-
-
-def _table(name: str) -> list[Any]:
-    return [int(Term.TABLE), [[int(Term.DB), ["rethinkdb"]], name]]
-
-
-def _literal(value: Any) -> list[Any]:
-    return [int(Term.JSON), [orjson.dumps(value).decode()]]
-
-
-def _query(term: list[Any]) -> bytes:
-    return orjson.dumps([1, term, {}])

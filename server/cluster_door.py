@@ -18,8 +18,9 @@ from twisted.python.failure import Failure
 
 from model.errors import ReqlError, RewindError
 from proxy.answers import WaitTimeout
-from server.cluster import Cluster, insert_member
+from server.cluster import Cluster
 from server.cluster_joining import HEAD, MAC_BYTES, MAGIC, MAX_BYTES, Asked, JoinRefused, Membership, refusal, why_not
+from server.cluster_queries import insert_member
 from server.members import INVITATIONS
 
 log = logging.getLogger("rewinddb.server")
