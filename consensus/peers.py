@@ -131,6 +131,12 @@ class Link:
             self._retry_s = min(self._retry_s * 2, self.links.limits.retry_most_s)
             self._retry = self.links.reactor.callLater(delay, self.call)
 
+    def call_now(self) -> None:
+        """The member is there, as it calls itself: do not wait for the next try."""
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+            self.call()
+
     def close(self) -> None:
         """End the link for good."""
         self._is_open = False
@@ -313,6 +319,12 @@ class PeerLinks:
                 link.send((message,))
             elif message.kind is Kind.SNAPSHOT:
                 self.reactor.callLater(0, self.member.report_snapshot, message.to, False)
+
+    def called_by(self, member_id: int) -> None:
+        """A member has called this server."""
+        link = self._links.get(member_id)
+        if link is not None:
+            link.call_now()
 
     def send_query(self, member_id: int, payload: bytes) -> bool:
         """Send something for the clients' sake; False if the member cannot be reached now."""

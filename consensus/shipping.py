@@ -288,7 +288,7 @@ class Receiver:
             raise LinkBroken("A peer sends a piece of a snapshot that does not follow the one before.")
         try:
             sink.write(piece.data)
-        except OSError as error:
+        except (RewindError, OSError) as error:
             self._write(encode_word(Failed(offer.ship, str(error))))
             self.close()
             return

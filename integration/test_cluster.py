@@ -1,5 +1,6 @@
 """Several real servers: they join, agree whatever fails, and are replaced while they run."""
 
+import random
 import time
 
 import pytest
@@ -51,3 +52,62 @@ def state_of(member):
     with member.connect() as conn:
         tables = [r.table(name, read_mode="outdated").order_by("id") for name in ("registers", "counters", "sets")]
         return str([list(table.run(conn)) for table in tables])
+
+
+def settings(folder, text):
+    """A settings file for all servers of a cluster."""
+    path = folder / "settings.yaml"
+    path.write_text(text)
+    return "--config", str(path)
+
+
+SHORT_LOG = """
+log: {segment_bytes: 1_048_576, retain_bytes: 0, catch_up_bytes: 1_048_576}
+storage: {flush_interval_ms: 500, cache_bytes: 67_108_864}
+"""
+
+
+def fill(conn, table, megabytes, first=0):
+    """Rows of 10 KB with noise that does not compress; their number."""
+    dice = random.Random(first)
+    for batch in range(first, first + megabytes):
+        rows = [{"id": batch * 100 + n, "kind": n % 7, "noise": dice.randbytes(5000).hex()} for n in range(100)]
+        assert table.insert(rows, durability="soft").run(conn)["inserted"] == 100
+    return megabytes * 100
+
+
+@pytest.mark.timeout(600)
+def test_a_member_that_lags_too_far_takes_a_snapshot_while_the_leader_serves(cluster_of, tmp_path):
+    cluster = cluster_of(3, *settings(tmp_path, SHORT_LOG))
+    with cluster.leader().connect() as conn:
+        r.table_create("t").run(conn)
+        r.table("t").index_create("kind").run(conn)
+        r.table("t").index_wait().run(conn)
+        late = cluster.followers()[0]
+        late.kill()
+        rows = fill(conn, r.table("t"), 110)
+        r.table("t").sync().run(conn)
+        wait_until(lambda: not first_segment(cluster.leader()).endswith("-0000000000000001.wal"), "a shorter log")
+        late.start()
+        longest = 0.0
+        began = time.monotonic()
+        while "the rows are now those of a snapshot" not in late.process.output and time.monotonic() - began < 60:
+            asked = time.monotonic()
+            assert r.table("t").get(int(asked * 1000) % rows).run(conn) is not None
+            longest = max(longest, time.monotonic() - asked)
+    cluster.wait_for_voters(3)
+    assert "the rows are now those of a snapshot" in late.process.output
+    with late.connect() as conn:
+        outdated = r.table("t", read_mode="outdated")
+        wait_until(lambda: outdated.count().run(conn) == rows, "all rows on the member that was late")
+        assert outdated.get_all(3, index="kind").count().run(conn) == sum(n % 7 == 3 for n in range(100)) * rows // 100
+    late.kill()
+    late.start()  # from what the snapshot left, and the log behind it
+    cluster.wait_for_voters(3)
+    with late.connect() as conn:
+        assert r.table("t", read_mode="outdated").count().run(conn) == rows
+    print(f"longest point get while a snapshot was sent: {longest * 1000:.0f} ms")  # noqa: T201
+
+
+def first_segment(member):
+    return min(path.name for path in (member.folder / "log").glob("*.wal") if not path.name.startswith("spare"))

@@ -113,6 +113,21 @@ def test_a_server_that_comes_later_is_found() -> None:
     assert town.status(1, 2) == (True, "")
 
 
+def test_a_server_that_calls_is_called_back_at_once() -> None:
+    town = Town()
+    first, second = town.links[1], town.links[2]
+    first.listen("127.0.0.1", 1)
+    first.set_members({2: ("127.0.0.1", 2)})
+    first.start()
+    town.wires.advance(10.0)
+    assert town.status(1, 2)[0] is False
+    second.listen("127.0.0.1", 2)
+    second.set_members({1: ("127.0.0.1", 1)})
+    second.start()
+    town.wires.let_pass()
+    assert town.status(1, 2)[0] is True
+
+
 def test_retries_come_less_and_less_often() -> None:
     town = Town()
     town.links[1].set_members({2: ("127.0.0.1", 2)})
