@@ -5,7 +5,7 @@ One rule: pure. Every gap and every missing piece is an error here, with its pla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,12 +77,26 @@ class Mark:
     time_ms: int
 
 
+def covers(selection: Collection[str], wanted: Collection[str]) -> bool:
+    """Whether an image of a selection holds all that is wanted; both are "db" and "db.table" names, none is all."""
+    if not selection:
+        return True
+    return bool(wanted) and all(name in selection or name.partition(".")[0] in selection for name in wanted)
+
+
 def plan_restore(
-    images: Iterable[ImageManifest], slices: Sequence[SliceName], stop: Stop, marks: Iterable[Mark] = ()
+    images: Iterable[ImageManifest],
+    slices: Sequence[SliceName],
+    stop: Stop,
+    marks: Iterable[Mark] = (),
+    wanted: Collection[str] = (),
 ) -> Plan:
-    """The shortest way to the wanted moment. Raises NoBaseImage, LogGap or EndsEarly."""
-    whole = [image for image in images if image.is_whole]
-    base = _base(whole, stop)
+    """The shortest way to the wanted moment. Raises NoBaseImage, LogGap or EndsEarly.
+
+    wanted: "db" and "db.table" names, if not everything is; then images of parts that cover them will do too.
+    """
+    fit = [image for image in images if covers(image.selection, wanted)]
+    base = _base(fit, stop)
     chain, end = _chain(slices, base.log_index, stop)
     if stop.index is not None and end < stop.index:
         raise _missing(slices, end, stop.index)
@@ -106,7 +120,10 @@ def _base(images: Sequence[ImageManifest], stop: Stop) -> ImageManifest:
     if fit:
         return max(fit, key=lambda image: image.log_index)
     if not images:
-        raise NoBaseImage("The vault holds no image of the whole server.", "Take one with `rewinddb backup`.")
+        raise NoBaseImage(
+            "The vault holds no image of the whole server, nor of all that is wanted.",
+            "Take one with `rewinddb backup`.",
+        )
     oldest = min(images, key=lambda image: image.log_index)
     raise NoBaseImage(
         f"The oldest image in the vault is of log index {oldest.log_index}, which is after the wanted moment.",

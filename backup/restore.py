@@ -6,7 +6,7 @@ same moment everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -60,12 +60,15 @@ class Planned:
         }
 
 
-def plan_from(vault: Vault, moment: Moment, base: str | None = None) -> Planned:
-    """The plan for a moment of a vault; `base` names the image to begin with. Raises what `plan_restore` raises."""
+def plan_from(vault: Vault, moment: Moment, base: str | None = None, wanted: Collection[str] = ()) -> Planned:
+    """The plan for a moment of a vault. Raises what `plan_restore` raises.
+
+    base: the name of the image to begin with. wanted: "db" and "db.table" names, if not everything is.
+    """
     shelf = look(vault)
     if base is not None:
         shelf = replace(shelf, images=(image_named(shelf, base),))
-    return Planned(moment, shelf, plan_moment(shelf, moment, partial(read_entries, vault)))
+    return Planned(moment, shelf, plan_moment(shelf, moment, partial(read_entries, vault), wanted))
 
 
 def read_entries(vault: Vault, plan: Plan) -> Iterator[tuple[int, int, int, bytes]]:

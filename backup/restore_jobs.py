@@ -69,7 +69,7 @@ def _source(job: Mapping[str, Any]) -> tuple[Planned, Source, FindRows]:
     moment = parse_moment(job["to"], int(job["now_ms"]))
     if job.get("vault"):
         vault = open_vault(access_from(job["vault"]))
-        planned = plan_from(vault, moment, job.get("image"))
+        planned = plan_from(vault, moment, job.get("image"), job["names"])
         return planned, source_of(vault, planned.plan), finder(vault)
     shelf, read = _own(job["log"])
     plan = plan_moment(shelf, moment, read)

@@ -7,7 +7,7 @@ was never dropped are errors, not the nearest thing that would do.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -210,9 +210,17 @@ ReadEntries = Callable[[Plan], Iterable[tuple[int, int, int, bytes]]]
 """Gives (log_index, raft_term, time_ms or 0, payload) of a plan's replays: `backup.rebuild.entries_of` on a vault."""
 
 
-def plan_moment(shelf: Shelf, moment: Moment, read: ReadEntries) -> Plan:
-    """The plan for a moment. Raises what `plan_restore` raises, NeverDropped or UnfitArchive."""
-    return plan_restore(shelf.images, shelf.slices, stop_of(shelf, moment, read), shelf.marks)
+def plan_moment(shelf: Shelf, moment: Moment, read: ReadEntries, wanted: Collection[str] = ()) -> Plan:
+    """The plan for a moment. Raises what `plan_restore` raises, NeverDropped or UnfitArchive.
+
+    wanted: "db" and "db.table" names, if not everything is. An image asked for by name gives what it has.
+    """
+    stop = stop_of(shelf, moment, read)
+    images: Sequence[ImageManifest] = shelf.images
+    if moment.image is not None:
+        images = (image_named(shelf, moment.image),)
+        wanted = wanted or images[0].selection
+    return plan_restore(images, shelf.slices, stop, shelf.marks, wanted)
 
 
 def stop_of(shelf: Shelf, moment: Moment, read: ReadEntries) -> Stop:

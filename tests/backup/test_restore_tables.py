@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backup.plan import Stop, plan_restore
+from backup.plan import NoBaseImage, Stop, plan_restore
 from backup.restore import plan_from
 from backup.restore_tables import NotThen, choose, narrowed, rebuild_tables, source_of, survey
-from backup.selection import TableName
+from backup.selection import TableName, parse_name
 from backup.shelf import look
 from backup.timeline import parse_moment
 from backup.vault import Vault
@@ -98,6 +98,35 @@ def test_only_slices_that_touch_a_table_are_read(tmp_path: Path) -> None:
     assert narrowed(source, surveyed, []).replays == ()
     rebuild_tables(source, surveyed, choose(surveyed, [TableName("shop", "notes")]), tmp_path / "notes", no_progress)
     assert rows_of(tmp_path / "notes", 2) == {primary_key_bytes(1): b'{"id":1}'}
+    history.close()
+
+
+def test_an_image_of_some_tables_restores_them(tmp_path: Path) -> None:
+    vault = Vault(f"file://{tmp_path}/vault")
+    history = History(tmp_path, random.Random(1))
+    history.write((int(Kind.CREATE_DATABASE), "d", "shop"))
+    history.write((int(Kind.CREATE_TABLE), 1, "t1", "d", "orders", "id", {}))
+    history.write((int(Kind.CREATE_TABLE), 2, "t2", "d", "notes", "id", {}))
+    history.write((PUT_ROW, 1, primary_key_bytes(1), b'{"id":1}'), (PUT_ROW, 2, primary_key_bytes(1), b'{"id":1}'))
+    name = history.image(vault, "shop.orders")
+    history.write((PUT_ROW, 1, primary_key_bytes(2), b'{"id":2}'), (PUT_ROW, 2, primary_key_bytes(2), b'{"id":2}'))
+    history.ship(vault)
+
+    def restored(moment: str, *wanted: str) -> dict[str, dict[bytes, bytes]]:
+        source = source_of(vault, plan_from(vault, parse_moment(moment, 0), None, wanted).plan)
+        surveyed = survey(source)
+        tables = choose(surveyed, [parse_name(text) for text in wanted])
+        folder = tmp_path / f"{moment.replace(':', '-')}-{len(wanted)}"
+        rebuild_tables(source, surveyed, tables, folder, no_progress)
+        return {table.name: rows_of(folder, table.table_id) for table in tables}
+
+    one, two = ({primary_key_bytes(n): b'{"id":%d}' % n} for n in (1, 2))
+    assert restored(f"image:{name}") == {"orders": one}
+    assert restored(f"image:{name}", "shop.orders") == {"orders": one}
+    assert restored("latest", "shop.orders") == {"orders": one | two}
+    for moment, wanted in (("latest", ()), ("latest", ("shop",)), (f"image:{name}", ("shop.notes",))):
+        with pytest.raises(NoBaseImage, match="nor of all that is wanted"):
+            restored(moment, *wanted)
     history.close()
 
 
