@@ -1,0 +1,59 @@
+"""What drivers' own test suites found: the order in which mistakes are told, arguments from `r.args`, long chains."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import reduce
+
+import pytest
+from rethinkdb import ast, r
+
+from model.errors import ReqlClientError, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
+from proxy.frames import parse_query
+from server.daemon import RECURSION_LIMIT
+
+
+@pytest.fixture
+def frames_of_a_server():
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    yield
+    sys.setrecursionlimit(before)
+
+
+def test_a_chain_of_many_calls_runs(run, frames_of_a_server):
+    assert run(reduce(lambda sum, _: sum + 1, range(687), r.expr(1))) == 688
+
+
+def test_deep_json_is_read_as_all_other_json_is(frames_of_a_server):
+    deep = b"[" * 3000 + b'"%b"' + b"]" * 3000
+    assert parse_query(b"[1," + deep % b"\\u00e4" + b"]") == [1, json.loads(deep % "ä".encode())]
+    for wrong in (b"[1," + deep % b"\\ud800" + b"]", b"[1,[NaN," + deep % b"" + b"]]", b"[1," + deep):
+        with pytest.raises(ReqlClientError):
+            parse_query(wrong)
+    with pytest.raises(ReqlResourceLimitError):
+        parse_query(b"[1," + b"[" * 1_000_000 + b"]" * 1_000_000 + b"]")
+
+
+def test_the_function_of_do_may_come_from_args(run):
+    assert run(ast.FunCall(r.args([3, 4]))) == 3
+    with pytest.raises(ReqlQueryLogicError, match="Expected 1 or more arguments but found 0"):
+        run(ast.FunCall(r.args([])))
+
+
+def test_a_join_looks_at_its_right_side_before_its_condition(run, table):
+    table("t", [])
+    for join in (r.expr([1]).inner_join, r.expr([1]).outer_join):
+        with pytest.raises(ReqlQueryLogicError, match="Expected type SEQUENCE but found FUNCTION"):
+            run(join(lambda left, right: left == right, r.table("t")))
+
+
+def test_a_missing_index_is_told_to_who_reads(run, table):
+    table("t", [])
+    rows = r.table("t").get_all(1, index="missing")
+    with pytest.raises(ReqlQueryLogicError, match="Expected type DATUM but found SELECTION"):
+        run(rows.do(lambda found: found + 1))
+    for query in (rows, rows.count(), rows.delete(), rows.changes()):
+        with pytest.raises(ReqlOpFailedError, match="Index `missing` was not found"):
+            run(query)
