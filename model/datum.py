@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from model import pseudo_binary, pseudo_geometry, pseudo_time
-from model.errors import ReqlQueryLogicError
+from model.errors import ReqlQueryLogicError, ReqlResourceLimitError
 from model.kinds import (
     BINARY,
     GEOMETRY,
@@ -183,13 +183,21 @@ def _refuse(value: Any) -> Any:
 
 
 def dumps(datum: Datum) -> bytes:
-    """JSON with sorted keys, as a driver is sent it and as a row is stored. Extrema raise ReqlQueryLogicError."""
+    """JSON with sorted keys, as a driver is sent it and as a row is stored.
+
+    Extrema raise ReqlQueryLogicError, more than 1024 levels ReqlResourceLimitError.
+    """
     try:
         return orjson.dumps(datum, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         _find_extremum(datum)
-        # Deeper than orjson goes (254 levels): the standard library is slower and goes on.
-        return json.dumps(datum, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        # Deeper than orjson writes (254 levels): the standard library is slower and goes on.
+        text = json.dumps(datum, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        orjson.loads(text)  # what is written has to be readable
+    except orjson.JSONDecodeError:
+        raise ReqlResourceLimitError("A value cannot be nested more than 1024 levels deep.") from None
+    return text
 
 
 def _find_extremum(datum: Datum) -> None:

@@ -57,3 +57,20 @@ def test_a_missing_index_is_told_to_who_reads(run, table):
     for query in (rows, rows.count(), rows.delete(), rows.changes()):
         with pytest.raises(ReqlOpFailedError, match="Index `missing` was not found"):
             run(query)
+
+
+def test_what_could_not_be_read_again_is_not_stored(run, table, frames_of_a_server):
+    table("t", [])
+
+    def deep(levels):
+        return r.range(levels).fold(1, lambda inner, _: [inner])
+
+    assert run(r.table("t").insert({"id": 1, "deep": deep(1000)}))["inserted"] == 1
+    assert run(r.table("t").get(1)["deep"].count()) == 1
+    for write in (
+        r.table("t").insert({"id": 2, "deep": deep(1100)}),
+        r.table("t").get(1).update({"deep": deep(1100)}, non_atomic=True),
+    ):
+        done = run(write)
+        assert (done["errors"], done["first_error"]) == (1, "A value cannot be nested more than 1024 levels deep.")
+    assert run(r.table("t")["deep"].count()) == 1
