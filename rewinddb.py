@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rethinkdb import ast, r
+from rethinkdb import RethinkDB, ast, r
 
 __all__ = ["extend"]
 
@@ -154,7 +154,7 @@ def extend() -> None:
             setattr(kind, name, function)
     whole: dict[str, Callable[..., Any]] = {"backup": _backup_all, "backups": _backups_of_all, "restore": _restore_all}
     for name, function_of_all in whole.items():
-        setattr(r, name, function_of_all)
+        setattr(RethinkDB, name, staticmethod(function_of_all))
 
 
 extend()

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from backup.plan import Stop, plan_restore
+from backup.manifest import ImageManifest
+from backup.plan import EndsEarly, LogGap, Plan, Stop, plan_restore
 from backup.rebuild import rebuild
-from backup.shelf import look
+from backup.shelf import Shelf, look
 from backup.vault import Vault
 from backup.verify import Report, compare, need_room, rebuilt_rows
 from storage.image import Image
@@ -44,15 +45,9 @@ def drill(vault: Vault, scratch: Path, progress: Progress) -> dict[str, Any]:
                 report.problems += compare(found, plan.image)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    before = [image for image in shelf.images if image.is_whole and image.log_index < plan.image.log_index]
-    proved_log = False
-    if before:
-        older = before[-1]
-        chain = [piece for piece in shelf.slices if piece.last_index > older.log_index]
-        if any(piece.first_index <= older.log_index + 1 for piece in chain):
-            steps = plan_restore([older], shelf.slices, Stop(index=plan.image.log_index))
-            rebuilt_rows(vault, steps, plan.image, scratch, progress, report)
-            proved_log = True
+    steps = _through_the_log(shelf, plan.image)
+    if steps is not None:
+        rebuilt_rows(vault, steps, plan.image, scratch, progress, report)
     return {
         "image": plan.image.image,
         "log_index": rebuilt.log_index,
@@ -61,6 +56,17 @@ def drill(vault: Vault, scratch: Path, progress: Progress) -> dict[str, Any]:
         "bytes": plan.image.row_bytes,
         "entries": rebuilt.entries,
         "restore_seconds": round(restore_s, 3),
-        "compared_with_log": proved_log,
+        "compared_with_log": steps is not None,
         "problems": report.problems,
     }
+
+
+def _through_the_log(shelf: Shelf, image: ImageManifest) -> Plan | None:
+    """From the image before, by the log, to an image: what proves the log. None where there is no such way."""
+    before = [older for older in shelf.images if older.is_whole and older.log_index < image.log_index]
+    if not before:
+        return None
+    try:
+        return plan_restore(before[-1:], shelf.slices, Stop(index=image.log_index))
+    except (LogGap, EndsEarly):
+        return None

@@ -133,7 +133,8 @@ class Lane:
         """Jobs that ran when the server, or the leader before, ended."""
         for row in list(self._ledger.documents(self.collection).values()):
             if row["state"] == RUNNING and (self._job is None or self._job.id != row["id"]):
-                self._finish({**row, "state": FAILED, "error": "The server stopped before it was done."})
+                over = {"state": FAILED, "finished": time_at(self._ledger.now_ms())}
+                self._finish({**row, **over, "error": "The server stopped before it was done."})
 
     def _start(self, document: Row) -> None:
         started = {**document, "state": RUNNING, "started": time_at(self._ledger.now_ms())}
