@@ -163,10 +163,10 @@ class NearestSearch:
         """Widens the circle to where as many further rows as we would like should be. False: it was the last."""
         if self._radius >= self._max_distance:
             return False
-        area = math.pi * (self._radius**2 - self._done**2)
+        area = math.pi * (self._radius * self._radius - self._done * self._done)
         self._done = self._radius
-        if new:
-            self._radius = math.sqrt(GOAL / math.pi / (new / area) + self._done**2)
+        if new and 0.0 < area < math.inf:
+            self._radius = math.sqrt(GOAL / math.pi / (new / area) + self._done * self._done)
         else:
             self._radius = self._done * GROWTH
         self._radius = min(self._radius, self._max_distance)

@@ -15,6 +15,7 @@ from proxy.reql.geo_karney import Geodesics
 from proxy.reql.registry import fail
 
 METRES: Final = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "nm": 1852.0, "ft": 0.3048}
+NO_NUMBER: Final = "Non-finite number: nan"  # what comes of places and ellipsoids at the ends of what doubles can hold
 INRADIUS_LEEWAY: Final = 1.01
 EXRADIUS_LEEWAY: Final = 0.99
 
@@ -31,11 +32,17 @@ class Ellipsoid:
 
     def distance(self, a: geo.Position, b: geo.Position) -> float:
         """Metres along the surface."""
-        return self._geodesics.distance(*a, *b)
+        try:
+            return self._geodesics.distance(*a, *b)
+        except (ArithmeticError, ValueError):
+            fail(NO_NUMBER)
 
     def at(self, start: geo.Position, distance: float, azimuth: float) -> geo.Position:
         """The place so many metres from `start` in a direction (degrees from north)."""
-        return self._geodesics.at(*start, azimuth, distance)
+        try:
+            return self._geodesics.at(*start, azimuth, distance)
+        except (ArithmeticError, ValueError):
+            fail(NO_NUMBER)
 
 
 WGS84: Final = Ellipsoid(6378137.0, 1.0 / 298.257223563)
@@ -81,7 +88,8 @@ def circle(centre: geo.Position, radius: float, vertices: int, on: Ellipsoid) ->
 
 def polygon_around(centre: geo.Position, inradius: float, vertices: int, on: Ellipsoid) -> dict[str, Any]:
     """A polygon that holds all places up to `inradius` metres from the centre."""
-    distortion = max(on.equator_radius, on.poles_radius) / min(on.equator_radius, on.poles_radius)
+    larger, smaller = max(on.equator_radius, on.poles_radius), min(on.equator_radius, on.poles_radius)
+    distortion = larger / smaller if smaller else math.inf
     radius = inradius * INRADIUS_LEEWAY / math.cos(math.pi / vertices) * distortion
     return geo.polygon_of(circle(centre, radius, vertices, on))
 

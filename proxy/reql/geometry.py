@@ -67,7 +67,7 @@ def line_of(positions: Sequence[Position]) -> dict[str, Any]:
 def polygon_of(shell: Sequence[Position]) -> dict[str, Any]:
     """The polygon within a line, which is closed if it is not."""
     ring = [_pair(position) for position in shell]
-    if ring[0] != ring[-1]:
+    if ring and ring[0] != ring[-1]:
         ring.append(ring[0])
     return _geometry("Polygon", [ring])
 

@@ -15,7 +15,7 @@ from proxy.reql import geo_shapes as shapes
 from proxy.reql import geodesy
 from proxy.reql import geometry as geo
 from proxy.reql.ids import Term
-from proxy.reql.registry import SINGLE_SERVER, fail, term
+from proxy.reql.registry import SINGLE_SERVER, fail, fail_absent, term
 from proxy.reql.values import as_bool, as_datum, as_integer, as_number, as_string, check_array_size, string_at
 
 
@@ -70,6 +70,8 @@ def polygon_sub(env: Any, outer: Any, inner: Any) -> dict[str, Any]:
         _expect_shell(geometry, at)
     if not shapes.includes(shapes.polygon_of(outer), shapes.shape_of(inner)):
         fail("The second argument to `polygon_sub` is not contained in the first one.")
+    if not inner["coordinates"]:
+        fail_absent("Index out of bounds: 0")
     rings = [*outer["coordinates"], inner["coordinates"][0]]
     return _valid({d.PTYPE_KEY: d.GEOMETRY, "type": "Polygon", "coordinates": rings})
 
