@@ -173,7 +173,7 @@ def test_what_is_imported_is_declared(files, extras):
         line for extra in extras for line in PROJECT["project"]["optional-dependencies"][extra]
     ]
     declared = {re.split(r"[\[<>=;! ]", line)[0].lower().replace("_", "-") for line in lines}
-    own = {*PACKAGES, "tests", "integration", "benchmarks"}
+    own = {*PACKAGES, "rewinddb", "tests", "integration", "benchmarks"}
     homes = packages_distributions()
     found = set()
     programs = ROOT / "integration" / "drivers"  # run in environments of their own

@@ -1,0 +1,1 @@
+"""RewindDB's tests; a package of its own name, because others install a `tests` too."""
