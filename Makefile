@@ -7,13 +7,16 @@ ROUNDS ?= 20
 # Real processes need no reactor in the test's own.
 REAL := -q -p no:twisted -o addopts=--import-mode=importlib
 
-.PHONY: demo serve test check format integration crash docs clean
+.PHONY: demo serve cluster test check format integration crash docs clean
 
 demo: .venv/.installed  ## the example of the README against a server of its own, then stop
 	$(BIN)/python -m server.demo
 
 serve: .venv/.installed  ## a server on RethinkDB's ports, data in rewinddb_data/
 	$(BIN)/rewinddb serve --config conf/single.yaml
+
+cluster: .venv/.installed  ## three servers on this machine, until Ctrl-C (docs/cluster.md)
+	$(BIN)/python -m server.cluster_local
 
 test: .venv/.installed
 	$(BIN)/pytest tests -q

@@ -1,6 +1,9 @@
 """Several real servers: they join, agree whatever fails, and are replaced while they run."""
 
+import json
 import random
+import subprocess
+import sys
 import time
 
 import pytest
@@ -8,6 +11,7 @@ from rethinkdb import r
 
 from integration.cluster_clients import prepare, run_clients
 from integration.cluster_kit import Cluster, Faults, wait_until
+from server.child import ROOT
 
 
 @pytest.fixture
@@ -111,3 +115,62 @@ def test_a_member_that_lags_too_far_takes_a_snapshot_while_the_leader_serves(clu
 
 def first_segment(member):
     return min(path.name for path in (member.folder / "log").glob("*.wal") if not path.name.startswith("spare"))
+
+
+def command(member, *arguments, codes=(0,)):
+    """What a verb of `rewinddb` says as JSON, or its error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "server", *arguments, "--json", "-c", f"127.0.0.1:{member.driver_port}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in codes, done.stderr
+    return json.loads(done.stdout) if done.stdout else done.stderr
+
+
+@pytest.mark.timeout(600)
+def test_a_lost_server_is_replaced_by_a_new_one(cluster_of):
+    cluster = cluster_of(3)
+    first, second, third = cluster.members
+    with first.connect() as conn:
+        r.table_create("t").run(conn)
+        r.table("t").insert([{"id": n} for n in range(500)]).run(conn)
+    lost = cluster.followers()[0]
+    stays = next(one for one in cluster.members if one is not lost)
+    lost.kill()
+    told = wait_until(
+        lambda: [row for row in command(stays, "status", codes=(0, 1))["members"] if row["health"] == "unreachable"],
+        "the lost server in the status",
+    )
+    assert [row["id"] for row in told] == [lost.id]
+    assert command(stays, "member", "remove", str(lost.id)) == {"removed": lost.id}
+    assert [row["id"] for row in command(stays, "member", "list")] == [
+        one.id for one in cluster.members if one is not lost
+    ]
+    # With its old folder it is not taken back, and says why.
+    lost.start(deadline_s=30)
+    wait_until(lambda: f"Member {lost.id} was removed from the cluster" in lost.process.output, "the reason in the log")
+    lost.kill()
+    cluster.members.remove(lost)
+    fourth = cluster.add(name="fourth")
+    assert fourth.id == 4, "member ids are never given twice"
+    cluster.wait_for_voters(3)
+    with fourth.connect() as conn:
+        assert r.table("t").count().run(conn) == 500
+        assert r.table("t", read_mode="outdated").count().run(conn) == 500
+    assert third in cluster.members or second in cluster.members
+
+
+def test_a_member_that_runs_is_removed_and_ends(cluster_of):
+    cluster = cluster_of(2)
+    first, second = cluster.members
+    assert command(first, "member", "remove", second.name) == {"removed": 2}
+    assert second.process.wait() == 1
+    assert "This server was removed from its cluster" in second.process.output
+    with first.connect() as conn:
+        r.table_create("t").run(conn)
+        assert r.table("t").insert({"id": 1}).run(conn)["inserted"] == 1
+    refused = command(first, "member", "remove", "1", codes=(1,))
+    assert "the only member that votes" in refused

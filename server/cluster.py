@@ -27,7 +27,7 @@ from proxy.fibers import FiberPool
 from proxy.forward import Forwarder
 from server.cluster_queries import update_member
 from server.cluster_stalls import StallMeter
-from server.cluster_vitals import MARK, Hearsay, Vitals, encode_vitals
+from server.cluster_vitals import FAREWELL, MARK, VITALS, Hearsay, Vitals, encode_vitals
 from server.members import (
     FEATURES,
     JOINT_CHANGES,
@@ -52,6 +52,12 @@ HAND_OVER_S: Final = 3.0
 LOOK_S: Final = 0.02
 GIVE_UP_S: Final = 2.0  # after a change of leader: what the old one has not answered by then is lost
 STEP_ASIDE_EVERY_S: Final = 5.0
+FAREWELL_S: Final = 1.0  # after a removal: so long the link stays, for the member to hear of it
+
+WAS_REMOVED: Final = RewindError(
+    "This server was removed from its cluster.",
+    "It can come back only as a new member: with an empty data folder and an invitation.",
+)
 
 
 class Links(Protocol):
@@ -174,14 +180,14 @@ class Cluster:
     def _is_active(self, member: int) -> bool:
         """Whether a member runs and answers; Raft alone takes one that was just added for active."""
         progress = self._node.core.tracker.progress[member]
-        return progress.match > 0 and self._links.is_linked(member) and self._hearsay.of(member) is not None
+        return progress.match > 0 and self.vitals_of(member) is not None
 
     def admit(self, member_id: int, server_id: str) -> str:
         """Why a server is not linked to, or "" (the `Admit` port of consensus/links)."""
         member = self.members.get(member_id)
         if member is None:
             return ""  # it may be newer than what is applied here; it has to know the secret in any case
-        if member.is_removed:
+        if self._has_left(member):
             return (
                 f"Member {member_id} was removed from the cluster. It can come back only as a new member: with an "
                 "empty data folder and an invitation."
@@ -192,6 +198,10 @@ class Cluster:
                 "member: with an empty data folder and an invitation."
             )
         return ""
+
+    def _has_left(self, member: Member) -> bool:
+        """Whether a member was removed, and Raft does not need it any more for its own removal."""
+        return member.is_removed and not role_of(member.member_id, self.conf)
 
     def vitals(self) -> Vitals:
         """This member's own."""
@@ -211,7 +221,9 @@ class Cluster:
 
     def vitals_of(self, member_id: int) -> Vitals | None:
         """What a member last said; None if it is silent."""
-        return self.vitals() if member_id == self.member_id else self._hearsay.of(member_id)
+        if member_id == self.member_id:
+            return self.vitals()
+        return self._hearsay.of(member_id) if self._links.is_linked(member_id) else None
 
     def row_about(self, member: Member) -> dict[str, Any]:
         """What the table `members` shows of a member's state."""
@@ -279,7 +291,7 @@ class Cluster:
         """Links are to be there to all members that are known."""
         addresses = {member: address for member, address in self.me.peers.items() if member not in self.members}
         for member in self.members.values():
-            if not member.is_removed:
+            if not self._has_left(member):
                 addresses[member.member_id] = member.address
         addresses.pop(self.member_id, None)
         split = {member: split_address(address) for member, address in addresses.items()}
@@ -299,16 +311,15 @@ class Cluster:
 
     def _look_for_own_removal(self) -> None:
         mine = self.members.get(self.member_id)
-        if mine is not None and mine.is_removed and not role_of(self.member_id, self.conf):
-            self._on_removed(
-                RewindError(
-                    "This server was removed from its cluster.",
-                    "It can come back only as a new member: with an empty data folder and an invitation.",
-                )
-            )
+        if mine is not None and self._has_left(mine):
+            self._on_removed(WAS_REMOVED)
 
     def conf_changed(self) -> None:
         """Raft uses another configuration from now on."""
+        for member in self.members.values():
+            if self._has_left(member):
+                self._links.send_query(member.member_id, FAREWELL)
+        self._reactor.callLater(FAREWELL_S, self.connect)
         self._look_for_own_removal()
         self._reactor.callLater(0, self.reconcile)
 
@@ -331,9 +342,11 @@ class Cluster:
 
     def receive(self, member: int, payload: bytes) -> None:
         """Something beside Raft from a member. Raises msgspec.DecodeError for what cannot be read."""
-        if payload[: len(MARK)] == MARK:
+        if payload.startswith(VITALS):
             self._hearsay.take(member, payload)
-        else:
+        elif payload.startswith(FAREWELL):
+            self._on_removed(WAS_REMOVED)
+        elif not payload.startswith(MARK):  # else from a newer version
             self._forwarder.receive(member, payload)
 
     # -- every second
@@ -394,7 +407,7 @@ class Cluster:
         reach = self._reach()
         poor, unready = [], []
         for member in reach:
-            vitals = self._hearsay.of(member)
+            vitals = self.vitals_of(member)
             wanted = self.members[member].wanted if member in self.members else LEARNER
             if vitals is None or vitals.is_disk_low or wanted != "voter":
                 poor.append(member)

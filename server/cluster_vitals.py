@@ -11,6 +11,8 @@ from typing import Final
 import msgspec
 
 MARK: Final = b"\xc1"  # no MessagePack value begins with it: tells these messages from those of queries
+VITALS: Final = MARK + b"V"
+FAREWELL: Final = MARK + b"R"  # to a member that was removed and may not hear of it through Raft any more
 FRESH_S: Final = 5.0
 
 
@@ -35,7 +37,7 @@ _decoder: Final = msgspec.msgpack.Decoder(Vitals)
 
 def encode_vitals(vitals: Vitals) -> bytes:
     """The message about it."""
-    return MARK + _encoder.encode(vitals)
+    return VITALS + _encoder.encode(vitals)
 
 
 class Hearsay:
@@ -46,8 +48,8 @@ class Hearsay:
         self._heard: dict[int, tuple[float, Vitals]] = {}
 
     def take(self, member: int, message: bytes) -> None:
-        """A message whose first byte is MARK. Raises msgspec.DecodeError."""
-        self._heard[member] = (self._seconds(), _decoder.decode(message[len(MARK) :]))
+        """A message that begins with VITALS. Raises msgspec.DecodeError."""
+        self._heard[member] = (self._seconds(), _decoder.decode(message[len(VITALS) :]))
 
     def of(self, member: int) -> Vitals | None:
         """What a member said lately; None if nothing."""
