@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 from twisted.internet.defer import Deferred
@@ -25,6 +25,7 @@ from model.errors import NotLeader, RewindError
 from proxy.answers import ATOM, QueryContext
 from proxy.fibers import FiberPool
 from proxy.forward import Forwarder
+from server.cluster_ports import Links
 from server.cluster_queries import update_member
 from server.cluster_stalls import StallMeter
 from server.cluster_vitals import FAREWELL, MARK, VITALS, Hearsay, Vitals, encode_vitals
@@ -58,20 +59,6 @@ WAS_REMOVED: Final = RewindError(
     "This server was removed from its cluster.",
     "It can come back only as a new member: with an empty data folder and an invitation.",
 )
-
-
-class Links(Protocol):
-    """The connections to the other servers (`server.cluster_links`)."""
-
-    def send_query(self, member: int, payload: bytes) -> bool:
-        """Something beside Raft to a member; False if there is no link to it."""
-
-    def set_members(self, addresses: Mapping[int, tuple[str, int]]) -> None:
-        """Whom to be linked to; links to others end."""
-
-    def is_linked(self, member: int) -> bool: ...
-    def snapshot_progress(self, member: int) -> tuple[int, int] | None:
-        """(bytes that arrived, bytes in all) of a snapshot that is being sent to a member."""
 
 
 @dataclass(frozen=True, slots=True)
