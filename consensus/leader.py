@@ -191,17 +191,19 @@ def send_timeout_now(raft: RaftState, to: int) -> None:
 
 
 def on_read_index(raft: RaftState, message: Message) -> None:
-    """Find out what a read has to see."""
-    if raft.tracker.is_singleton:
-        answer_read(raft, message, raft.log.committed)
-    elif not raft.has_committed_in_term:
-        raft.early_reads.append(message)
-    else:
+    """Find out what a read has to see.
+
+    Before an entry of its term is committed not even the only member of a group knows what is: the commit
+    index that it found on disk at its start may be older than what it acknowledged.
+    """
+    if raft.has_committed_in_term:
         _confirm_read(raft, message)
+    else:
+        raft.early_reads.append(message)
 
 
 def _confirm_read(raft: RaftState, message: Message) -> None:
-    if raft.config.lease_reads and has_lease(raft):
+    if raft.tracker.is_singleton or (raft.config.lease_reads and has_lease(raft)):
         answer_read(raft, message, raft.log.committed)
         return
     raft.reads.add(message, raft.log.committed)

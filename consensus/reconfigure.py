@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consensus import confchange
-from consensus.leader import advance_reads
+from consensus.leader import advance_reads, release_early_reads
 from consensus.messages import NO_MEMBER, ConfChange, ConfState
 from consensus.replication import broadcast_append, send_append, try_commit
 from consensus.state import RaftState, Role, log
@@ -40,6 +40,7 @@ def switch_to(raft: RaftState, membership: Membership, progress: dict[int, Progr
     if not membership.voters:
         return state
     if try_commit(raft):
+        release_early_reads(raft)
         broadcast_append(raft)
     else:
         for member in raft.others:

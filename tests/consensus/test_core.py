@@ -182,6 +182,18 @@ class TestReads:
         heartbeat = of(member.acknowledge(), Kind.HEARTBEAT)[0]
         assert heartbeat.context
 
+    def test_also_in_a_group_of_one_whose_commit_index_on_disk_is_old(self) -> None:
+        member = Lone(voters=(1,), terms=[1, 1, 1], hard_state=HardState(1, 1, 1))
+        member.core.campaign()
+        member.core.synced(member.core.ready())
+        member.core.read_index(b"read")
+        ready = member.core.ready()
+        assert not ready.read_states
+        member.storage.append(ready.entries)
+        member.core.synced(ready)
+        (state,) = member.core.ready().read_states
+        assert state.index == 4
+
     def test_a_follower_passes_reads_on(self) -> None:
         member = Lone()
         with pytest.raises(NotLeader):

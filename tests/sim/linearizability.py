@@ -26,7 +26,7 @@ class Act(Enum):
     CAS = "cas"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Operation:
     """One operation on one register, as its client saw it.
 

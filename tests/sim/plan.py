@@ -64,12 +64,22 @@ STALE_READS = ("isolate_leader", "pause", "transfer", "one_way", "weather", "slo
 """What may leave a server believing that it still leads."""
 
 
+COMING_AND_GOING = ("membership", "membership", "membership", "membership", "kill", "pause", "partition", "transfer")
+"""What may leave two configurations without a common member."""
+
+
 def plan_of(seed: int) -> Plan:
-    """The plan of a seed: everything at once, a few faults alone, or what tempts a server to answer stale reads."""
+    """The plan of a seed: everything at once, a few faults alone, or what tempts to one kind of mistake."""
     dice = Random(seed ^ 0x5EED)
     is_tight = dice.random() < 0.5
     kind = dice.random()
-    faults = EVERY_FAULT if kind < 0.45 else STALE_READS if kind < 0.75 else tuple(sorted(dice.sample(EVERY_FAULT, 5)))
+    faults = tuple(sorted(dice.sample(EVERY_FAULT, 5)))
+    if kind < 0.4:
+        faults = EVERY_FAULT
+    elif kind < 0.65:
+        faults = STALE_READS
+    elif kind < 0.85:
+        faults = COMING_AND_GOING
     return Plan(
         servers=dice.choice([1, 3, 3, 3, 3, 5, 5]) if faults is not STALE_READS else dice.choice([3, 5]),
         clients=dice.choice([2, 4, 8]) if faults is not STALE_READS else 8,

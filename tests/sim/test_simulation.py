@@ -1,0 +1,55 @@
+"""Histories of whole servers. `python -m tests.sim --seeds N` runs more of them, `--seed N` replays one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.sim import __main__ as command
+from tests.sim.plan import plan_of
+from tests.sim.simulation import run_seed
+
+SEEDS = range(1, 1 + int(os.environ.get("REWINDDB_SIM_SEEDS", "20")))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_history_holds(seed: int) -> None:
+    outcome = run_seed(seed)
+    assert not outcome.violation, f"{outcome.violation}\nreplay: {outcome.command}"
+
+
+def test_the_histories_are_worth_something() -> None:
+    """Elections, operations, states that are compared, and most kinds of faults do happen."""
+    outcomes = [run_seed(seed) for seed in (1, 2, 3, 4, 5, 6)]
+    assert sum(outcome.elections for outcome in outcomes) > 12
+    assert sum(outcome.operations for outcome in outcomes) > 1000
+    assert sum(outcome.states_compared for outcome in outcomes) > 500
+    assert len({fault for outcome in outcomes for fault in outcome.faults}) > 8
+
+
+def test_one_seed_is_one_history() -> None:
+    """Also in another process, whose hashes of text differ."""
+    here = run_seed(5)
+    program = "from tests.sim.simulation import run_seed; print(run_seed(5).digest, end='')"
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": "."}
+        there = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        )
+        assert there.stdout == here.digest
+
+
+def test_other_seeds_are_other_histories() -> None:
+    assert len({run_seed(seed).digest for seed in (1, 2, 3)}) == 3
+    assert len({plan_of(seed) for seed in range(50)}) > 40
+
+
+def test_the_command_says_how_to_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--seed", "1", "--tail", "5"]) == 0
+    output = capsys.readouterr().out
+    assert "seed 1: held" in output
+    assert command.main(["--seeds", "1", "--start", "2"]) == 0
+    assert "1 histories held, 0 failed" in capsys.readouterr().out
