@@ -78,7 +78,7 @@ class Wires:
         try:
             first = await reader.readexactly(4)
             pair = None
-            if first != b"RDBJ":
+            if first != b"RDBJ" and first[0] != 0x16:  # neither a question to join nor TLS
                 head = await reader.readexactly(17)
                 payload = await reader.readexactly(int.from_bytes(first, "little"))
                 hello = msgspec.msgpack.decode(payload)

@@ -179,6 +179,7 @@ class Assembly:
         self._system.site = replace(self._system.site, driver_port=self._listener.port)
         if self._web is not None:
             await self._start_web(self._web)
+        self._plug.ready()
         self._warn_about_open_doors()
 
     def refuse_writes(self, why: str) -> None:

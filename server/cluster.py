@@ -114,6 +114,7 @@ class Cluster:
         self._chores.clock = reactor
         self._members: dict[int, Member] = {}
         self._members_of = -1  # the catalog's revision
+        self._addresses: dict[int, str] = {}  # where members said that they are
         self._leader_before: int | None = None
         self._is_announcing = False
         self._pending_change = 0  # the log index of the last change proposed here
@@ -204,6 +205,7 @@ class Cluster:
             self._indexes_waiting(),
             others,
             self._node.silent_ms,
+            self.me.address,
         )
 
     def vitals_of(self, member_id: int) -> Vitals | None:
@@ -279,7 +281,7 @@ class Cluster:
         addresses = {member: address for member, address in self.me.peers.items() if member not in self.members}
         for member in self.members.values():
             if not self._has_left(member):
-                addresses[member.member_id] = member.address
+                addresses[member.member_id] = self._addresses.get(member.member_id, member.address)
         addresses.pop(self.member_id, None)
         split = {member: split_address(address) for member, address in addresses.items()}
         self._links.set_members({member: address for member, address in split.items() if address is not None})
@@ -330,11 +332,17 @@ class Cluster:
     def receive(self, member: int, payload: bytes) -> None:
         """Something beside Raft from a member. Raises msgspec.DecodeError for what cannot be read."""
         if payload.startswith(VITALS):
-            self._hearsay.take(member, payload)
+            self._moved_to(member, self._hearsay.take(member, payload).address)
         elif payload.startswith(FAREWELL):
             self._on_removed(WAS_REMOVED)
         elif not payload.startswith(MARK):  # else from a newer version
             self._forwarder.receive(member, payload)
+
+    def _moved_to(self, member: int, address: str) -> None:
+        """A member says where it is; the links follow it before its document does."""
+        if address and self._addresses.get(member) != address and split_address(address) is not None:
+            self._addresses[member] = address
+            self.connect()
 
     # -- every second
 

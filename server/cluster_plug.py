@@ -233,6 +233,10 @@ class ClusterPlug:
         self._reactor.callLater(seconds, done.callback, None)
         return done
 
+    def ready(self) -> None:
+        """Drivers can connect: says so to the others."""
+        self.cluster.every_second()
+
     def hand_over(self) -> Deferred[None]:
         """Another member leads before this one stops."""
         return self.cluster.hand_over()

@@ -29,6 +29,8 @@ class Vitals(msgspec.Struct, array_like=True):
     connected: list[int] = []
     silent_ms: int = 0
     """How long ago the leader was last heard of; 0 on the leader."""
+    address: str = ""
+    """Where the member is now: its document may say so only once a majority has found it again."""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -47,9 +49,11 @@ class Hearsay:
         self._seconds = seconds
         self._heard: dict[int, tuple[float, Vitals]] = {}
 
-    def take(self, member: int, message: bytes) -> None:
+    def take(self, member: int, message: bytes) -> Vitals:
         """A message that begins with VITALS. Raises msgspec.DecodeError."""
-        self._heard[member] = (self._seconds(), _decoder.decode(message[len(VITALS) :]))
+        vitals = _decoder.decode(message[len(VITALS) :])
+        self._heard[member] = (self._seconds(), vitals)
+        return vitals
 
     def of(self, member: int) -> Vitals | None:
         """What a member said lately; None if nothing."""
