@@ -32,7 +32,8 @@ FORMAT: Final = 1
 LABEL: Final = "vault.json"
 NAME: Final = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*\Z")
 # Stores in which an object is there whole or not at all, so that no renaming is needed.
-ATOMIC_PUTS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"})
+CACHED_LISTINGS: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az"})
+ATOMIC_PUTS: Final = CACHED_LISTINGS | {"memory"}
 
 
 class VaultUnavailable(RewindError):
@@ -64,10 +65,10 @@ class Vault:
         self._pauses_s = pauses_s
         self.keyring = keyring if keyring is not None else Keyring()
         self.level = level
-        try:
-            self._fs, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **(options or {})})
-        except (ImportError, ValueError, OSError) as error:
-            raise VaultUnavailable(f"Cannot open the vault {url}: {error}.") from error
+        # What these stores' clients keep of listings would show objects that are gone, and hide new ones.
+        fresh = {"use_listings_cache": False} if urlsplit(url).scheme in CACHED_LISTINGS else {}
+        with _Doing(self, "open"):
+            self._fs, root = fsspec.core.url_to_fs(url, **{**fresh, **(options or {})})
         self._root = root.rstrip("/")
         protocol = self._fs.protocol
         self._atomic = bool(ATOMIC_PUTS & set([protocol] if isinstance(protocol, str) else protocol))
@@ -226,7 +227,7 @@ class _Doing:
         if isinstance(error, Exception) and not isinstance(error, RewindError):
             reason = str(error) or type(error).__name__
             kind_of = NotInVault if isinstance(error, FileNotFoundError) else VaultUnavailable
-            raise kind_of(f"Cannot {self._what} in the vault {self._vault.url}: {reason}.") from error
+            raise kind_of(f"The vault {self._vault.url} fails to {self._what}: {reason}.") from error
 
 
 def check_url(url: str) -> None:

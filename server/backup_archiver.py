@@ -25,6 +25,9 @@ PAUSED: Final = "paused"
 BROKEN: Final = "broken: needs a new image"
 RESTART_S: Final = 15.0
 KEPT_SAMPLES: Final = 4000
+NOTE_ENTRIES: Final = 5000  # after so many shipped entries, or so many bytes of log, the others are told
+NOTE_BYTES: Final = 64 << 20
+HIDDEN: Final = ("claimed", "since_index", "noted_index")  # fields of a vault's document that its row does not show
 
 
 class LogState(Protocol):
@@ -200,8 +203,7 @@ class Archiver:
             shipping.state, shipping.error = OK, ""
             shipping.shipped_index, shipping.shipped_ms = event["index"], event["time_ms"]
             shipping.bytes += event.get("bytes", 0)
-            if not shipping.document["claimed"]:
-                self._amend(shipping.document["id"], {"claimed": True})
+            self._note(shipping, event["index"])
         elif kind == "error":
             if shipping.state != UNAVAILABLE:
                 log.warning("vault %s: %s", shipping.name, event["message"])
@@ -215,6 +217,19 @@ class Archiver:
                 event["last"],
             )
             self._amend(shipping.document["id"], {"missing": [event["first"], event["last"]]})
+
+    def _note(self, shipping: Shipping, index: int) -> None:
+        """Keeps in the log, now and then, what the vault has: other members hold their logs for it, too.
+
+        Not at every slice: each note is an entry that has to be shipped in its turn.
+        """
+        document = shipping.document
+        changes: Row = {} if document["claimed"] else {"claimed": True}
+        noted = document["noted_index"]
+        if index - noted >= NOTE_ENTRIES or (index > noted and self._state.bytes_from(noted + 1) >= NOTE_BYTES):
+            changes["noted_index"] = index
+        if changes:
+            self._amend(document["id"], changes)
 
     # -- what holds the log
 
@@ -242,7 +257,7 @@ class Archiver:
             if document["required"]:
                 shipping = self.shippings.get(vault_id)
                 shipped = shipping.shipped_index if shipping is not None else None
-                yield document["since_index"] + 1 if shipped is None else shipped + 1
+                yield document["noted_index"] + 1 if shipped is None else shipped + 1
 
 
 def vault_rows(archiver: Archiver, documents: Mapping[str, Row], inventories: Mapping[str, Row]) -> Sequence[Row]:
@@ -250,7 +265,7 @@ def vault_rows(archiver: Archiver, documents: Mapping[str, Row], inventories: Ma
     rows = []
     for vault_id, document in documents.items():
         shipping = archiver.shippings.get(vault_id)
-        row = {name: value for name, value in document.items() if name not in ("claimed", "since_index")}
+        row = {name: value for name, value in document.items() if name not in HIDDEN}
         row["state"] = STARTING if shipping is None else shipping.shown_state
         row["error"] = (shipping.error or None) if shipping is not None else None
         row["gap"] = round(archiver.gap_s(shipping), 3) if shipping is not None else None

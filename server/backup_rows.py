@@ -135,6 +135,7 @@ def vault_document(key: Any, row: Mapping[str, Any], since_index: int) -> Row:
         "pause": fields.flag("pause", False),
         "retention": None if retention is None else retention_document(retention),
         "since_index": since_index,
+        "noted_index": since_index,
         "claimed": False,
         "missing": None,
     }

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from model.errors import ReqlOpFailedError
+from server.backup_archiver import HIDDEN
 from server.backup_ledger import delete_effect, put_effect
 from server.backup_rows import (
     ACTIVE,
@@ -129,13 +130,12 @@ def _write_vault(service: BackupService, change: Change) -> Row | None:
             change.effects.append(delete_effect(VAULTS, change.key))
         return None
     given = _without_shown(change, VAULT_FIELDS) if old is not None else change.new
-    since = service.state.archivable_index if old is None else old["since_index"]
-    document = vault_document(change.key, given, since)
+    document = vault_document(change.key, given, service.state.archivable_index)
     _check_unique(service, VAULTS, change.key, document["name"])
     if old is not None and old["url"] == document["url"]:
-        document |= {"claimed": old["claimed"], "missing": old["missing"]}
+        document |= {name: old[name] for name in ("claimed", "missing", "since_index", "noted_index")}
     change.effects.append(put_effect(VAULTS, change.key, document))
-    return {name: value for name, value in document.items() if name not in ("claimed", "since_index")}
+    return {name: value for name, value in document.items() if name not in HIDDEN}
 
 
 # -- schedules
