@@ -1,6 +1,7 @@
 """`make demo`: lose a table and get it back, step by step, against a server of its own.
 
-One rule: it uses what a user has, the official driver and the command `rewinddb`, and checks what it shows.
+One rule: it uses what a user has, the official driver with `import rewinddb` and the command `rewinddb`, and checks
+what it shows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import click
 from rethinkdb import r
 
+import rewinddb  # noqa: F401 - adds backup() and restore() to the driver
 from server.child import ROOT, ServerProcess
 
 
@@ -29,15 +31,16 @@ class Demo:
 
     def run(self) -> None:
         """The whole example; raises if anything is not as it should be."""
-        archive = self.folder / "mydb.tar.gz"
         self.say("Create the database mydb and in it the table mytable")
         self.ask("r.db_create('mydb')", r.db_create("mydb"))
         self.ask("r.db('mydb').table_create('mytable')", r.db("mydb").table_create("mytable"))
         self.say("Insert John and Jane")
         self.insert({"id": 1, "name": "John"}, {"id": 2, "name": "Jane"})
         self.show(["Jane", "John"])
-        self.say("Back up")
-        self.command("dump", "-f", str(archive), "-e", "mydb")
+        self.say("Keep backups in a folder, and back up")
+        self.command("vault", "add", "main", (self.folder / "backups").as_uri())
+        backup = self.ask("r.db('mydb').backup()", r.db("mydb").backup())
+        click.echo(f"    backup {backup['state']}: {backup['rows']} rows at log index {backup['log_index']}")
         self.say("Insert Alice and Bob")
         self.insert({"id": 3, "name": "Alice"}, {"id": 4, "name": "Bob"})
         self.show(["Alice", "Bob", "Jane", "John"])
@@ -45,7 +48,8 @@ class Demo:
         self.ask("r.db('mydb').table_drop('mytable')", r.db("mydb").table_drop("mytable"))
         click.echo(f"    tables in mydb: {r.db('mydb').table_list().run(self.conn)}")
         self.say("Restore")
-        self.command("restore", str(archive))
+        restored = self.ask("r.db('mydb').restore()", r.db("mydb").restore())
+        click.echo(f"    restore {restored['state']}: {', '.join(restored['restored'])}, {restored['rows']} rows")
         self.say("John and Jane are back, as they were when the backup was made")
         self.show(["Jane", "John"])
         self.conn.close()
