@@ -255,6 +255,9 @@ class Replica:
     def _propose(self, effects: list[Effect]) -> tuple[int, int]:
         if self.refusal:
             raise ReqlOpFailedError(self.refusal)
+        if not self._log.can_serve:
+            # A query may outlive its leader's term and see the next one begin, before the head is all there.
+            raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
         payload = encode(effects, self._now_ms())
         place = self._log.propose(payload)
         self.writers.add(self._fibers.current)
