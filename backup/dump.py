@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,7 +91,7 @@ def dump(options: DumpOptions, say: Callable[[str], None]) -> DumpSummary:
         if source.view is None:
             say("NOTE: this server has no views: the tables are not at one point in time.")
         choose_tables(source, options.selection, version)
-        with _destination(options.file) as raw:
+        with destination(options.file) as raw:
             summary = _write(options, source, raw)
     finally:
         source.close()
@@ -113,16 +113,16 @@ def _write(options: DumpOptions, source: Source, raw: IO[bytes]) -> DumpSummary:
     try:
         with Bar("dump", total, options.show_bar) as bar:
             rows = {str(table.name): table.rows_estimate for table in source.tables}
-            contents = Contents(_now(), source.version, source.view is not None, rows, source.log_index)
+            contents = Contents(now_text(), source.version, source.view is not None, rows, source.log_index)
             output.add(f"{options.top}/{CONTENTS}", encode(contents))
             for table in source.tables:
                 output.add(_path(options, table, ".info"), _info(table))
             sums = {}
             for index, table in enumerate(source.tables):
-                sums[str(table.name)] = _write_rows(options, output, streams.rows(index), table, bar)
+                sums[str(table.name)] = write_rows(output, _path(options, table, ".json"), streams.rows(index), bar)
         _check_counts(source, sums)
         accounts = read_accounts(source) if options.selection.is_everything else (None, None)
-        manifest = Manifest(sums, *accounts, finished=_now())
+        manifest = Manifest(sums, *accounts, finished=now_text())
         output.add(f"{options.top}/{MANIFEST}", encode(manifest))
         output.close()
     except BaseException:
@@ -148,12 +148,10 @@ def _info(table: SourceTable) -> bytes:
     return info_bytes(table.info, table.indexes, table.hook, table.settings)
 
 
-def _write_rows(
-    options: DumpOptions, output: TarOutput, batches: Iterator[list[bytes]], table: SourceTable, bar: Bar
-) -> TableSum:
+def write_rows(output: TarOutput, path: str, batches: Iterable[list[bytes]], bar: Bar) -> TableSum:
     """One table's .json; -> what it came to."""
     digest = hashlib.sha256()
-    member = output.begin(_path(options, table, ".json"))
+    member = output.begin(path)
     rows = size = 0
 
     def write(text: bytes) -> None:
@@ -190,12 +188,12 @@ def _check_counts(source: Source, sums: dict[str, TableSum]) -> None:
             )
 
 
-def _now() -> str:
+def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @contextmanager
-def _destination(file: Path | None) -> Iterator[IO[bytes]]:
+def destination(file: Path | None) -> Iterator[IO[bytes]]:
     """Where the archive goes. A file has the ending .part until it is complete, and only its owner may read it."""
     if file is None:
         yield sys.stdout.buffer

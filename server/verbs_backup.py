@@ -5,8 +5,10 @@ One rule: with -c the server does it, as a row of one of its tables; with --vaul
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,17 @@ from backup.selection import parse_name
 from model.errors import BadSetting, ToolFailed
 from server.verbs_catalog import catalog_lines, catalog_of, size, unreachable
 from server.verbs_jobs import Jobs
-from server.verbs_output import EXIT_CODES, FAILED, Output, VaultFlags, now_ms, split_names, vault_flags
+from server.verbs_output import (
+    EXIT_CODES,
+    FAILED,
+    Output,
+    VaultFlags,
+    WorkBar,
+    now_ms,
+    output_flags,
+    split_names,
+    vault_flags,
+)
 
 DEPTHS: Final = ("manifest", "files", "rows")
 
@@ -75,6 +87,59 @@ def backups(**flags: Any) -> None:
                 found = _catalog(jobs, given.vault)
         lines = [line for vault in found for line in [*catalog_lines(vault), ""]]
         output.done(lines[:-1] or ["The server has no vaults; add one with `rewinddb vault add`."], {"vaults": found})
+
+
+@backups.command("export", epilog=EXIT_CODES)
+@click.option("--to", "moment", default="latest", metavar="MOMENT", help="As of `restore --to`. [latest]")
+@click.option("--image", metavar="NAME", help="Begin with this image. [the newest that leads to the moment]")
+@click.option(
+    "-f", "--file", metavar="FILE", help="Archive to write; - is standard output. [rethinkdb_dump_DATE.tar.gz]"
+)
+@exported_flag
+@click.option("--overwrite-file", is_flag=True, help="Overwrite the archive if it exists.")
+@click.option("--compress", type=click.Choice(["gz", "zst", "none"]), help="Codec. [by the file's name, else gz]")
+@click.option("--level", type=click.IntRange(0, 22), help="Compression level of the codec.")
+@click.option("--threads", type=click.IntRange(1), default=os.cpu_count() or 1, help="Threads that compress.")
+@click.option("--temp-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), help="For the rows.")
+@vault_flags
+@output_flags
+def export_archive(
+    moment: str,
+    image: str | None,
+    file: str | None,
+    wanted: tuple[str, ...],
+    overwrite_file: bool,
+    compress: str | None,
+    level: int | None,
+    threads: int,
+    temp_dir: Path | None,
+    **flags: Any,
+) -> None:
+    """Turn a moment of a vault (--vault URL) into an archive that RethinkDB's tools take.
+
+    Everything comes with users and permissions, which `rewinddb restore FILE` takes and RethinkDB's passes over.
+    """
+    from backup.dump import default_top
+    from backup.dump_codec import codec_for_file, codec_named
+    from backup.restore import plan_from
+    from backup.timeline import parse_moment
+    from server.archive_export import ExportOptions, export
+
+    output, given = Output(flags, to_stderr=file == "-"), VaultFlags.take(flags)
+    with output.errors():
+        names = tuple(parse_name(name) for name in wanted)
+        codec = compress or codec_for_file(file or "")
+        path = None if file == "-" else Path(file or f"{default_top()}.tar{codec_named(codec).suffix}").absolute()
+        if path is not None and path.exists() and not overwrite_file:
+            raise BadSetting(f"Output file already exists: {path}")
+        vault = given.open()
+        planned = plan_from(vault, parse_moment(moment, now_ms()), image, wanted)
+        options = ExportOptions(path, names, codec, level, threads, temp_dir)
+        with Bar("loading rows", None, output.shows_bar) as bar:
+            summary = export(vault, planned, options, WorkBar(bar), bar)
+        done = f"Done ({summary.seconds:.2f} seconds): {path or '<stdout>'}"
+        document = {"file": None if path is None else str(path), **asdict(summary), "plan": planned.as_plain()}
+        output.done([f"    {summary.line()}", done], document)
 
 
 def _catalog(jobs: Jobs, wanted: str | None) -> list[dict[str, Any]]:

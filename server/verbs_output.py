@@ -94,8 +94,9 @@ class VaultFlags:
 class Output:
     """Where lines go."""
 
-    def __init__(self, flags: dict[str, Any]) -> None:
-        """Takes `quiet`, `as_json` and `debug` out of the flags."""
+    def __init__(self, flags: dict[str, Any], to_stderr: bool = False) -> None:
+        """Takes `quiet`, `as_json` and `debug` out of the flags. to_stderr: standard output is for something else."""
+        self._to_stderr = to_stderr
         self.quiet = flags.pop("quiet")
         self.as_json = flags.pop("as_json")
         self.debug = flags.pop("debug", False)
@@ -115,10 +116,10 @@ class Output:
     def done(self, lines: Sequence[str], document: Any, code: int = DONE) -> NoReturn:
         """Ends the process with the text, or with the document."""
         if self.as_json:
-            click.echo(json.dumps(document, default=str))
+            click.echo(json.dumps(document, default=str), err=self._to_stderr)
         elif not self.quiet:
             for line in lines:
-                click.echo(line)
+                click.echo(line, err=self._to_stderr)
         sys.exit(code)
 
     @contextmanager
@@ -131,7 +132,7 @@ class Output:
                 raise
             click.echo(f"Error: {error}", err=True)
             if self.as_json:
-                click.echo(json.dumps({"error": error.message, "hint": error.hint}))
+                click.echo(json.dumps({"error": error.message, "hint": error.hint}), err=self._to_stderr)
             sys.exit(WRONG if isinstance(error, BadSetting) else FAILED)
         except KeyboardInterrupt:
             click.echo("Interrupted", err=True)
