@@ -38,7 +38,7 @@ def test_the_banner_says_version_port_folder_and_position(start):
     server.kill()
     again = start()
     assert f"Initializing directory {server.data_dir}" not in again.lines
-    assert "Recovered to log position 4 (3 entries applied from the log)" in again.lines
+    assert "Recovered to log position 5 (4 entries applied from the log)" in again.lines
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
