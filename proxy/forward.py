@@ -339,8 +339,13 @@ class _Served:
 def error_parts(error: BaseException) -> tuple[str, str, list[Any] | None]:
     """(class, message, path) of what ended a query."""
     if isinstance(error, ReqlError):
-        return type(error).__name__, error.message, None if error.path is None else list(error.path)
+        return _class_of(error), error.message, None if error.path is None else list(error.path)
     return type(error).__name__, str(error), None
+
+
+def _class_of(error: ReqlError) -> str:
+    """The class that the other server knows: rooms have subclasses of their own."""
+    return next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
 
 
 def error_from(name: str, message: str, path: list[Any] | None) -> Exception:

@@ -121,6 +121,19 @@ def test_errors_keep_class_message_and_path(pair: Pair) -> None:
     assert out[0].path == (0, "index", 1)
 
 
+def test_errors_of_a_room_of_their_own_come_back_as_what_drivers_know(pair: Pair) -> None:
+    class Absent(ReqlNonExistenceError):
+        """A class that only the leader's evaluator knows."""
+
+    def fail() -> Answer:
+        raise Absent("No attribute `a` in object.", (0,))
+
+    pair.locals[2].answer = fail
+    out = pair.start(READ)
+    pair.deliver()
+    assert type(out[0]) is ReqlNonExistenceError
+
+
 def test_a_stream_goes_on_and_ends(pair: Pair) -> None:
     stream = Stream()
     pair.locals[2].answer = lambda: Answer(PARTIAL, [b"2"], [1], cursor=stream)
