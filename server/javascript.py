@@ -154,6 +154,8 @@ class JavascriptEngines:
                 return []
             worker = self._take(session)
             at.append(worker)
+            if gone:  # while the worker was starting, when there was none yet to kill
+                worker.kill()
             try:
                 return work(worker)
             finally:
@@ -197,6 +199,8 @@ class JavascriptEngines:
         worker = Worker()
         with self._lock:
             self._busy.add(worker)
+            if self._closed:  # while it was starting, when `close` could not see it
+                worker.kill()
         return worker
 
     def _give_back(self, worker: Worker, session: int) -> None:

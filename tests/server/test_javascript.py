@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
+from twisted.internet.threads import deferToThread
 
+from server import javascript
 from server.javascript import CRASHED, JavascriptEngines
 
 
@@ -65,6 +69,25 @@ async def test_a_query_that_is_gone_kills_its_script(engines):
     with pytest.raises(CancelledError):
         await running
     assert await ask(engines, "2") == [["value", "2"]]
+
+
+async def test_a_query_that_is_gone_while_its_worker_starts_leaves_no_script(engines, monkeypatch):
+    starting, go = Event(), Event()
+
+    class SlowWorker(javascript.Worker):
+        def __init__(self):
+            super().__init__()
+            starting.set()
+            go.wait()
+
+    monkeypatch.setattr(javascript, "Worker", SlowWorker)
+    running = ask(engines, "while (true) {}", limit_ms=3_600_000)
+    starting.wait()
+    running.cancel()
+    with pytest.raises(CancelledError):
+        await running
+    go.set()
+    await deferToThread(engines._threads.shutdown, wait=True)  # returns once the worker has
 
 
 async def test_scripts_reach_nothing_but_the_language(engines):
