@@ -5,7 +5,7 @@ BIN := .venv/bin
 PACKAGES := model wal consensus storage proxy backup conf server
 ROUNDS ?= 20
 # Real processes need no reactor in the test's own.
-REAL := -q -p no:twisted -o addopts=--import-mode=importlib
+REAL := -q -p no:twisted -o addopts=--import-mode=importlib -n 2 --dist loadfile
 
 .PHONY: demo serve cluster test check format integration crash docs clean
 
