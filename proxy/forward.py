@@ -345,7 +345,9 @@ def error_parts(error: BaseException) -> tuple[str, str, list[Any] | None]:
 
 def _class_of(error: ReqlError) -> str:
     """The class that the other server knows: rooms have subclasses of their own."""
-    return next(kind.__name__ for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+    names: list[str] = [kind.__name__ for kind in type(error).__mro__]
+    known = [name for name, kind in zip(names, type(error).__mro__, strict=True) if getattr(errors, name, None) is kind]
+    return known[0]
 
 
 def error_from(name: str, message: str, path: list[Any] | None) -> Exception:
