@@ -16,6 +16,7 @@ from enum import Enum
 import msgspec
 
 from model.errors import UnfitArchive
+from model.undecodable import UNDECODABLE
 
 ROW_BYTES_MAX = 128 << 20
 _LINE_BYTES_MAX = 4 << 20
@@ -129,7 +130,7 @@ class RowCutter:
         """The elements of a list without its brackets, None if they are not all objects."""
         try:
             raws = _RAWS.decode(b"[" + body + b"]")
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             return None
         rows = [bytes(raw) for raw in raws]
         return rows if all(row[:1] == b"{" for row in rows) else None
@@ -188,10 +189,10 @@ class RowCutter:
             raise self._unfit(f"has a row of {len(row)} bytes; the limit is {self._row_bytes_max}")
         try:
             _RAWS.decode(b"[" + row + b"]")
-        except msgspec.DecodeError as error:
-            raise self._unfit(f"has a row that is not JSON ({error})") from error
         except RecursionError as error:
             raise self._unfit("has a row that is nested too deep") from error
+        except UNDECODABLE as error:
+            raise self._unfit(f"has a row that is not JSON ({error})") from error
         return row
 
     def _expect_nothing(self, text: bytes) -> list[bytes]:

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import msgspec
 
 from model.errors import RewindError
+from model.undecodable import UNDECODABLE
 
 NO_MEMBER: Final = 0
 """A member id that no member has: no leader, no vote."""
@@ -231,7 +232,7 @@ def decode_message(data: bytes | memoryview) -> Message:
     """
     try:
         return _message_decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise BadMessage(f"A peer sent bytes that are no Raft message: {error}.") from error
 
 
@@ -248,7 +249,7 @@ def decode_conf_change(data: bytes) -> ConfChange:
         return ConfChange()
     try:
         return _conf_change_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise BadMessage(f"An entry holds no configuration change: {error}.") from error
 
 
@@ -261,7 +262,7 @@ def decode_conf_state(data: bytes) -> ConfState:
     """Inverse of `encode_conf_state`. Raises `BadMessage`."""
     try:
         return _conf_state_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise BadMessage(f"Bytes are no configuration: {error}.") from error
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from model.errors import Corrupt
+from model.undecodable import UNDECODABLE
 
 Effect = tuple[Any, ...]
 
@@ -68,7 +69,7 @@ def decode(payload: bytes) -> Batch:
     """The batch in a log entry's payload; raises Corrupt if it is not one. Arrays inside effects come as lists."""
     try:
         version, time_ms, effects = _DECODER.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"a log entry of {len(payload)} bytes does not hold a batch: {error}") from error
     if version != FORMAT_VERSION:
         raise Corrupt(
@@ -82,5 +83,5 @@ def time_of(payload: bytes) -> int:
     """The `time_ms` of the batch in a log entry's payload, without decoding its effects; raises Corrupt."""
     try:
         return _HEAD_DECODER.decode(payload)[1]
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"a log entry of {len(payload)} bytes does not hold a batch: {error}") from error

@@ -19,6 +19,7 @@ import msgspec
 import orjson
 
 from model.errors import ReqlClientError, ReqlError, ReqlResourceLimitError
+from model.undecodable import UNDECODABLE
 from proxy.answers import ATOM, PARTIAL, Answer
 
 START: Final = 1
@@ -180,7 +181,7 @@ def is_noreply(body: bytes) -> bool:
         return False
     try:
         option = msgspec.json.decode(_NoreplyDecoder.decode(body)[2]["noreply"])
-    except (msgspec.MsgspecError, KeyError, RecursionError):
+    except (*UNDECODABLE, KeyError):
         return False
     if isinstance(option, list) and len(option) == 2 and option[0] == 1:
         option = option[1]

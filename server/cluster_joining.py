@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from consensus.messages import Natural
 from model.errors import BadSetting, RewindError
+from model.undecodable import UNDECODABLE
 
 PREFIX: Final = "rdb1."
 MAGIC: Final = b"RDBJ"
@@ -110,7 +111,7 @@ def decode_token(token: str) -> Invitation:
             raise ValueError("no token")
         body = text.removeprefix(PREFIX)
         return _invitations.decode(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
+    except (ValueError, binascii.Error, *UNDECODABLE):
         raise BadSetting(
             "cluster.join: found something else than a token; `rewinddb member invite` prints one, beginning with "
             f"{PREFIX}"
@@ -165,7 +166,7 @@ class Question:
                 raise JoinRefused(f"The cluster refuses this server: {found.reason[:500]}")
             key = _sealing_key(self.invitation.secret, self.private, found.public, self.payload)
             return _memberships.decode(ChaCha20Poly1305(key).decrypt(_NONCE, found.sealed, self.payload))
-        except (InvalidTag, ValueError, msgspec.MsgspecError):
+        except (InvalidTag, ValueError, *UNDECODABLE):
             raise JoinRefused("What answered is not a member of the cluster of this token.") from None
 
 
@@ -179,7 +180,7 @@ class Asked:
         """Raises JoinRefused for what cannot be read."""
         try:
             self.ask = _asks.decode(payload)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             raise JoinRefused("The question cannot be read: the versions of the servers do not fit.") from None
         self._signed = head + payload
         self._payload = payload

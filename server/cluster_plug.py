@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
@@ -24,6 +23,7 @@ from consensus.messages import ConfState
 from consensus.node import Node
 from model.effect import Effect
 from model.errors import BadSetting, Corrupt, RewindError
+from model.undecodable import UNDECODABLE
 from proxy.answers import Evaluator
 from proxy.fibers import FiberPool
 from proxy.forward import Forwarder
@@ -251,7 +251,7 @@ class ClusterPlug:
     def _query_came(self, member: int, payload: bytes) -> None:
         try:
             self.cluster.receive(member, payload)
-        except (msgspec.MsgspecError, IndexError, ValueError, TypeError) as error:
+        except (*UNDECODABLE, IndexError, ValueError, TypeError) as error:
             self.cluster.complain(member, error)
 
     def _conf_changed(self) -> None:

@@ -24,6 +24,7 @@ import msgspec
 
 from consensus.messages import Natural, Snapshot
 from model.errors import Corrupt
+from model.undecodable import UNDECODABLE
 
 FORMAT: Final = "rocksdb checkpoint 1"
 LIST_NAME: Final = "files.list"
@@ -76,7 +77,7 @@ def contents_of(snapshot: Snapshot) -> Contents:
     """What a snapshot says about its stream. Raises Corrupt."""
     try:
         contents = _contents_decoder.decode(snapshot.data)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"A snapshot does not say what it holds: {error}.") from error
     if contents.format != FORMAT:
         raise Corrupt(
@@ -198,7 +199,7 @@ class Incoming:
                 raise Corrupt("A snapshot's list of files is not the one that was announced.")
             self._files = _list_decoder.decode(data)
             self._check_list()
-        except (Corrupt, msgspec.MsgspecError) as error:
+        except (Corrupt, *UNDECODABLE) as error:
             self.discard()
             raise Corrupt(f"A snapshot cannot be taken: {error}") from error
 
@@ -267,7 +268,7 @@ def installed_in(folder: Path) -> Snapshot | None:
         return _snapshot_decoder.decode(path.read_bytes())
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise Corrupt(f"{path} cannot be read: {error}.", "Restore this server from its peers.") from error
 
 

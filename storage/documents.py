@@ -14,6 +14,7 @@ import msgspec
 from model.catalog import Catalog, Index, Table
 from model.effect import Effect, Kind
 from model.errors import Corrupt
+from model.undecodable import UNDECODABLE
 from storage.engine import Reader, WriteSet, scan
 from storage.layout import CATALOG_HIGH, CATALOG_LOW
 
@@ -156,7 +157,7 @@ def load_catalog(reader: Reader, catalog: Catalog) -> None:
         try:
             for effect in _DECODER.decode(value):
                 catalog.apply(effect)
-        except (msgspec.DecodeError, KeyError, TypeError, IndexError) as error:
+        except (*UNDECODABLE, KeyError, TypeError, IndexError) as error:
             raise Corrupt(f"the catalog document {key!r} cannot be read: {error!r}") from error
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypedDict
 import msgspec
 
 from model import datum as d
+from model.undecodable import UNDECODABLE
 from proxy.reql.ids import Term
 from proxy.reql.values import Func
 
@@ -97,7 +98,7 @@ def decoder(fields: Fields) -> Decode:
     def decode_fields(texts: list[bytes]) -> list[Any]:
         try:
             return list(map(decode, texts))
-        except (msgspec.DecodeError, RecursionError):
+        except UNDECODABLE:
             return decode_all(texts)
 
     return decode_fields

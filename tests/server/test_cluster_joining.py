@@ -1,7 +1,7 @@
 """Joining: who has the token gets in and learns the secret; who only listens or guesses gets nothing."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model.errors import BadSetting
@@ -109,6 +109,7 @@ def test_who_is_let_in(document, invitation, cluster_id, now_ms, reason):
 
 
 @given(st.binary(max_size=200))
+@example(b"\x99\x00\xa1\x80")
 def test_garbage_is_refused(data):
     with pytest.raises(JoinRefused):
         question().take(data)
