@@ -12,7 +12,7 @@ from typing import Final
 from consensus import follower
 from consensus.messages import NO_MEMBER, EntryKind, Kind, Message
 from consensus.quorum import Vote
-from consensus.replication import broadcast_append
+from consensus.replication import broadcast_append, renew_lease
 from consensus.state import RaftState, Role, log
 from model.errors import Corrupt, NotLeader
 
@@ -104,6 +104,7 @@ def on_vote_reply(raft: RaftState, message: Message) -> None:
             campaign(raft, pre_vote=False)
         else:
             raft.become_leader()
+            renew_lease(raft)
             broadcast_append(raft)
     elif outcome is Vote.LOST:
         raft.become_follower(raft.raft_term, NO_MEMBER)

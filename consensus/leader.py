@@ -184,6 +184,7 @@ def on_transfer(raft: RaftState, message: Message) -> None:
 def send_timeout_now(raft: RaftState, to: int) -> None:
     """Tell a member to start its election now. Nobody's lease holds it back, so ours ends here."""
     raft.gave_up_lease = True
+    raft.lease_until = -1
     raft.send(Message(Kind.TIMEOUT_NOW, to))
 
 

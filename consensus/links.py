@@ -32,6 +32,7 @@ import msgspec
 
 from consensus.messages import Natural
 from model.errors import RewindError
+from model.undecodable import UNDECODABLE
 
 MAGIC: Final = b"RewindDB link"
 VERSIONS: Final = (1, 1)
@@ -124,7 +125,7 @@ class LinkLimits:
     retry_most_s: float = 3.0
     strangers: int = 64
     """Connections that have not proved who they are."""
-    piece_bytes: int = 256 << 10
+    piece_bytes: int = 64 << 10
     ship_give_up_s: float = 60.0
     snapshot_bytes: int = 1 << 44
 
@@ -247,7 +248,7 @@ class Greeting:
                 raise LinkBroken("Something else than a greeting came first.")
             try:
                 greeting = _greeting_decoder.decode(payload)
-            except msgspec.MsgspecError as error:
+            except UNDECODABLE as error:
                 raise LinkBroken("The other side does not speak this protocol.") from error
             try:
                 self._take(greeting, payload, answer)

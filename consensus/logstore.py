@@ -28,6 +28,7 @@ from consensus.messages import (
 )
 from consensus.raftlog import Compacted, SnapshotUnavailable, Unavailable
 from model.errors import Corrupt, RewindError
+from wal.chart import Chart
 from wal.files import Files
 from wal.reader import DAMAGE_HINT, EntryReader, OpenedLog, open_log
 from wal.record import FIRST_ENTRY_KIND, Kind, Record
@@ -59,7 +60,7 @@ class LogStore:
     ) -> None:
         opened = open_log(folder, files)
         chart = opened.chart
-        is_behind = installed is not None and installed.index == applied_index and applied_index > chart.last_index
+        is_behind = installed is not None and installed.index == applied_index and _has_to_restart(chart, installed)
         if not is_behind and not chart.first_index - 1 <= applied_index <= chart.last_index:
             raise Corrupt(
                 f"The log in {folder} has entries {chart.first_index} to {chart.last_index},"
@@ -289,6 +290,13 @@ class LogStore:
         del self._cache[:keep]
         self._cache_first += keep
         self._cache_bytes = size
+
+
+def _has_to_restart(chart: Chart, snapshot: Snapshot) -> bool:
+    """Whether the log ends before the snapshot, or holds another leader's entry at its place."""
+    if snapshot.index > chart.last_index:
+        return True
+    return chart.first_index <= snapshot.index and chart.terms.term(snapshot.index) != snapshot.raft_term
 
 
 def _same_promise(one: HardState, other: HardState) -> bool:

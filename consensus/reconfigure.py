@@ -5,7 +5,7 @@ from __future__ import annotations
 from consensus import confchange
 from consensus.leader import advance_reads, release_early_reads
 from consensus.messages import NO_MEMBER, ConfChange, ConfState
-from consensus.replication import broadcast_append, send_append, try_commit
+from consensus.replication import broadcast_append, renew_lease, send_append, try_commit
 from consensus.state import RaftState, Role, log
 from consensus.tracker import Membership, Progress
 
@@ -39,6 +39,7 @@ def switch_to(raft: RaftState, membership: Membership, progress: dict[int, Progr
         return state
     if not membership.voters:
         return state
+    renew_lease(raft)
     if try_commit(raft):
         release_early_reads(raft)
         broadcast_append(raft)

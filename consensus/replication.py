@@ -6,7 +6,7 @@ term; older entries are committed only along with such a one.
 
 from __future__ import annotations
 
-from consensus.messages import Kind, Message, payload_bytes
+from consensus.messages import UNLIMITED, Kind, Message, payload_bytes
 from consensus.raftlog import Compacted, SnapshotUnavailable, Unavailable
 from consensus.state import RaftState, Role, log
 from consensus.tracker import Flow, Progress
@@ -97,16 +97,23 @@ def renew(raft: RaftState, message: Message, progress: Progress) -> None:
     progress.recent_active = True
     if message.stamp > progress.acked_stamp:
         progress.acked_stamp = min(message.stamp, raft.clock())
+        renew_lease(raft)
+
+
+def renew_lease(raft: RaftState) -> None:
+    """Work out until when no other member can be elected, from what the members have answered.
+
+    The own answer is always the newest. A group of one needs no other's, so its lease does not end.
+    """
+    own = raft.tracker.progress.get(raft.id)
+    if own is None or raft.gave_up_lease or not raft.config.check_quorum:
+        raft.lease_until = -1
+        return
+    own.acked_stamp = UNLIMITED
+    stamp = raft.tracker.quorum_stamp()
+    raft.lease_until = stamp + raft.lease if stamp >= 0 else -1
 
 
 def has_lease(raft: RaftState) -> bool:
     """Whether no other member can have been elected yet, by the clocks of this member and its followers."""
-    if raft.role is not Role.LEADER or raft.gave_up_lease or not raft.config.check_quorum:
-        return False
-    own = raft.tracker.progress.get(raft.id)
-    if own is None:
-        return False
-    now = raft.clock()
-    own.acked_stamp = now
-    stamp = raft.tracker.quorum_stamp()
-    return stamp >= 0 and now - stamp < raft.lease
+    return raft.role is Role.LEADER and raft.clock() < raft.lease_until

@@ -134,6 +134,8 @@ class RaftState:
         """Who is to lead next, while leadership is handed over."""
         self.gave_up_lease = False
         """This leader has told a member to start an election, which no lease holds back."""
+        self.lease_until = -1
+        """No other member can be elected while the clock is below this."""
         self.pending_conf_index = 0
         """No configuration change is proposed before this index is applied."""
         self.uncommitted_bytes = 0
@@ -202,6 +204,7 @@ class RaftState:
         self.draw_election_timeout()
         self.transferee = NO_MEMBER
         self.gave_up_lease = False
+        self.lease_until = -1
         self.has_unsent = False
         self.pending_conf_index = 0
         self.uncommitted_bytes = 0

@@ -209,6 +209,19 @@ def test_a_snapshot_that_was_installed_before_a_crash_restarts_the_log_at_the_ne
     assert again.reopened(applied_index=20, installed=snapshot).store.last_index() == 21
 
 
+def test_a_snapshot_in_place_of_another_leaders_entries_restarts_the_log(opened):
+    opened.append(entries(1, 30, 2))
+    snapshot = Snapshot(20, 3, ConfState(voters=(1, 2)))
+    store = opened.reopened(applied_index=20, installed=snapshot).store
+    assert (store.first_index(), store.last_index(), store.term(20)) == (21, 20, 3)
+
+
+def test_a_log_that_goes_on_from_an_installed_snapshot_is_left_alone(opened):
+    opened.append(entries(1, 30, 3))
+    store = opened.reopened(applied_index=20, installed=Snapshot(20, 3)).store
+    assert (store.first_index(), store.last_index()) == (1, 30)
+
+
 def test_snapshots_come_from_whoever_makes_them(opened):
     with pytest.raises(SnapshotUnavailable):
         opened.store.snapshot()

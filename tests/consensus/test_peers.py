@@ -12,9 +12,9 @@ import pytest
 from consensus.links import Identity, LinkLimits
 from consensus.messages import ConfState, Entry, Kind, Message, Snapshot
 from consensus.peers import PeerLinks
-from consensus.shelf import FileShelf, describe
 from consensus.shipping import Shelf
 from model.errors import BadSetting
+from tests.consensus.file_shelf import FileShelf, describe
 from tests.consensus.wires import Wires
 
 LIMITS = LinkLimits(frame_bytes=1 << 20, buffer_bytes=1 << 20, piece_bytes=1000, ship_give_up_s=20.0)

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from model.effect import Effect, Kind
-from model.errors import NotLeader, ReqlOpFailedError, ReqlOpIndeterminateError
+from model.errors import ReqlOpFailedError, ReqlOpIndeterminateError
 from tests.sim.linearizability import Act, Operation, Value
 from tests.sim.server import SimServer
 
@@ -37,15 +37,11 @@ class Request:
         act = self.operation.act
         if act is Act.READ:
             return self._read()
-        if not self.server.node.can_serve:
-            raise NotLeader("This server does not lead, or has not caught up yet.")
         replica, operation = self.server.replica, self.operation
         if act is Act.CAS:
-            seen = _value(replica.get_head(TABLE, self.key))
-            if seen != operation.expected:
-                # What was seen may not be committed, and the leader may be another one by now.
-                replica.sync(TABLE)
-                replica.prepare_read("majority")
+            replica.prepare_read("single")
+            if _value(replica.get_head(TABLE, self.key)) != operation.expected:
+                replica.confirm()
                 return False
         row = str(operation.value).encode()
         replica.commit([(Kind.PUT_ROW, TABLE, self.key, row)], "hard")
@@ -55,10 +51,11 @@ class Request:
         server = self.server
         if self.mode == "follower":
             server.fibers.wait_for(server.node.read_index)
-        elif self.mode == "single" and server.node.core.may_read_alone:
-            server.replica.prepare_read("single")
-        else:
+        elif self.mode == "single" and server.plan.follower_reads and not server.node.core.may_read_alone:
+            # Where followers serve reads too, they may show what this leader has not applied yet.
             server.replica.prepare_read("majority")
+        else:
+            server.replica.prepare_read(self.mode)
         return _value(server.machine.store.get(TABLE, self.key))
 
 
@@ -120,7 +117,8 @@ class Client:
         if server is None:
             world.after(0.2, then)
             return
-        mode = mode or world.dice.choice(["majority", "single", "follower"])
+        modes = ["majority", "single", "follower"] if simulation.plan.follower_reads else ["majority", "single"]
+        mode = mode or world.dice.choice(modes)
         operation.called = world.now
         call = _Call(simulation, self, operation, key, then)
         request = Request(server, operation, b"r%d" % key, mode)

@@ -116,6 +116,9 @@ def _put_back(call: _Event) -> None:
 NOTHING: Final[Value] = None
 """What a register holds before anything is written."""
 
+HIDDEN: Final[Value] = -1
+"""A value that nobody saw."""
+
 MOST_STEPS: Final = 400_000
 """A search that takes longer is given up: no order was found."""
 
@@ -139,51 +142,70 @@ class Verdict:
 def check(history: Iterable[Operation], start: Value = NOTHING) -> Verdict:
     """Search an order for the operations on one register that holds `start` before all of them.
 
-    An operation of unknown outcome whose value nobody saw may be taken for never done: that it happened
-    after all others fits as well. Only where no order is found so, it is tried at other times too.
+    Operations of unknown outcome whose value nobody saw or expected are hidden: they are all the same to the
+    rest, and only a compare-and-set that failed can tell that one of them happened. So they are not
+    searched through, but taken where such a one needs them.
     """
     operations = [each for each in history if each.is_known or each.act is not Act.READ]
     shown = {each.result for each in operations if each.is_known and each.act is Act.READ}
-    shown |= {each.expected for each in operations if each.is_known and each.act is Act.CAS and each.result}
+    shown |= {each.expected for each in operations if each.act is Act.CAS}
     visible = [each for each in operations if each.is_known or each.value in shown]
-    verdict = _search(visible, start)
-    if verdict.is_linearizable or len(visible) == len(operations):
-        return verdict
-    full = _search(operations, start)
-    return full if full.is_linearizable else verdict
+    hidden = [each for each in operations if not each.is_known and each.value not in shown]
+    return _Search(visible, hidden, start).run()
 
 
-def _search(operations: Sequence[Operation], start: Value) -> Verdict:
-    head = _linked(operations)
-    state, taken = start, 0
-    order: list[tuple[_Event, Value]] = []
-    seen: set[tuple[int, Value]] = set()
-    longest: list[int] = []
-    event = head.after
-    for _ in range(MOST_STEPS):
-        if event is None:
-            return Verdict(True, [operations[each.number] for each, _ in order])
-        if event.match is not None:
-            fits, following = operations[event.number].apply(state)
-            taken_then = taken | 1 << event.number
-            if fits and (taken_then, following) not in seen:
-                seen.add((taken_then, following))
-                order.append((event, state))
-                state, taken = following, taken_then
-                _lift(event)
-                event = head.after
-            else:
-                event = event.after
-            continue
-        # A return whose call found no place: what was chosen last was wrong.
-        if len(order) > len(longest):
-            longest = [each.number for each, _ in order]
-        if not order:
-            break
-        last, state = order.pop()
-        taken &= ~(1 << last.number)
-        _put_back(last)
-        event = last.after
-    rest = [operation for number, operation in enumerate(operations) if number not in set(longest)]
-    stuck = sorted((each for each in rest if each.is_known), key=lambda each: each.returned)
-    return Verdict(False, [operations[number] for number in longest], stuck)
+class _Search:
+    def __init__(self, operations: Sequence[Operation], hidden: Sequence[Operation], start: Value) -> None:
+        self._operations = operations
+        # The least useful first: what needs a certain value, then what came last.
+        self._hidden = sorted(hidden, key=lambda each: (each.act is Act.WRITE, -each.called))
+        self._state = start
+        self._taken = 0
+        """The operations in the order so far, as bits; the hidden ones behind the others."""
+
+    def _following(self, number: int) -> tuple[bool, Value, int]:
+        """Whether an operation fits next; then the value and the operations taken."""
+        operation, state = self._operations[number], self._state
+        fits, following = operation.apply(state)
+        taken = self._taken | 1 << number
+        if fits or operation.act is not Act.CAS or operation.result or state == HIDDEN:
+            return fits, following, taken
+        for position, each in enumerate(self._hidden):
+            bit = 1 << len(self._operations) + position
+            is_possible = each.called <= operation.returned and (each.act is Act.WRITE or each.expected == state)
+            if is_possible and not taken & bit:
+                return True, HIDDEN, taken | bit
+        return False, state, taken
+
+    def run(self) -> Verdict:
+        """Take operations while they fit, and go back where they do not."""
+        operations, head = self._operations, _linked(self._operations)
+        order: list[tuple[_Event, Value, int]] = []
+        seen: set[tuple[int, Value]] = set()
+        longest: list[int] = []
+        event = head.after
+        for _ in range(MOST_STEPS):
+            if event is None:
+                return Verdict(True, [operations[each.number] for each, _, _ in order])
+            if event.match is not None:
+                fits, following, taken = self._following(event.number)
+                if fits and (taken, following) not in seen:
+                    seen.add((taken, following))
+                    order.append((event, self._state, self._taken))
+                    self._state, self._taken = following, taken
+                    _lift(event)
+                    event = head.after
+                else:
+                    event = event.after
+                continue
+            # A return whose call found no place: what was chosen last was wrong.
+            if len(order) > len(longest):
+                longest = [each.number for each, _, _ in order]
+            if not order:
+                break
+            last, self._state, self._taken = order.pop()
+            _put_back(last)
+            event = last.after
+        rest = [operation for number, operation in enumerate(operations) if number not in set(longest)]
+        stuck = sorted((each for each in rest if each.is_known), key=lambda each: each.returned)
+        return Verdict(False, [operations[number] for number in longest], stuck)

@@ -32,6 +32,8 @@ class Plan:
     pre_vote: bool = True
     lease_reads: bool = False
     group_sends: bool = True
+    follower_reads: bool = True
+    """Clients read at followers, too, which ask the leader for the index to wait for."""
     cut_in_write: float = 0.0
     """The chance that the power fails in the middle of a write."""
     fault_every_s: float = 1.5
@@ -67,6 +69,9 @@ STALE_READS = ("isolate_leader", "pause", "transfer", "one_way", "weather", "slo
 COMING_AND_GOING = ("membership", "membership", "membership", "membership", "kill", "pause", "partition", "transfer")
 """What may leave two configurations without a common member."""
 
+HANDING_OVER = ("kill", "transfer", "transfer", "slow_disk")
+"""What makes leaders that do not know yet what is committed."""
+
 
 def plan_of(seed: int) -> Plan:
     """The plan of a seed: everything at once, a few faults alone, or what tempts to one kind of mistake."""
@@ -74,16 +79,15 @@ def plan_of(seed: int) -> Plan:
     is_tight = dice.random() < 0.5
     kind = dice.random()
     faults = tuple(sorted(dice.sample(EVERY_FAULT, 5)))
-    if kind < 0.4:
-        faults = EVERY_FAULT
-    elif kind < 0.65:
-        faults = STALE_READS
-    elif kind < 0.85:
-        faults = COMING_AND_GOING
+    for share, profile in ((0.4, EVERY_FAULT), (0.6, STALE_READS), (0.75, COMING_AND_GOING), (0.87, HANDING_OVER)):
+        if kind < share:
+            faults = profile
+            break
+    is_about_reads = faults in (STALE_READS, HANDING_OVER)
     return Plan(
-        servers=dice.choice([1, 3, 3, 3, 3, 5, 5]) if faults is not STALE_READS else dice.choice([3, 5]),
-        clients=dice.choice([2, 4, 8]) if faults is not STALE_READS else 8,
-        keys=dice.choice([1, 3, 6]) if faults is not STALE_READS else 1,
+        servers=dice.choice([1, 3, 3, 3, 3, 5, 5]) if not is_about_reads else dice.choice([3, 5]),
+        clients=dice.choice([2, 4, 8]) if not is_about_reads else 8,
+        keys=dice.choice([1, 3, 6]) if not is_about_reads else 1,
         heartbeat_ticks=dice.choice([1, 1, 3]),
         segment_bytes=dice.choice([8, 16, 64]) << 10,
         cache_bytes=dice.choice([1 << 10, 1 << 20]),
@@ -97,7 +101,8 @@ def plan_of(seed: int) -> Plan:
         check_quorum=dice.random() < 0.85,
         pre_vote=dice.random() < 0.8,
         group_sends=dice.random() < 0.8,
-        cut_in_write=dice.choice([0.0, 0.0005, 0.003]) if faults is not STALE_READS else 0.0,
+        follower_reads=dice.random() < 0.5 or faults is HANDING_OVER,
+        cut_in_write=dice.choice([0.0, 0.0005, 0.003]) if not is_about_reads else 0.0,
         fault_every_s=dice.choice([0.4, 1.0, 2.5]),
         faults=faults,
     )

@@ -334,8 +334,8 @@ class SimServer:
     # -- what the server does about the node's news
 
     def _applied(self, applied_index: int) -> None:
-        self.head.settle(applied_index)
+        self.replica.settle(applied_index)
 
     def _leadership(self, _state: object) -> None:
         if not self.node.is_leader:
-            self.head.drop()
+            self.replica.drop()
