@@ -5,6 +5,7 @@ and is checked as such; everything else may or may not have been done.
 """
 
 import random
+import secrets
 import threading
 import time
 from collections import defaultdict
@@ -32,6 +33,7 @@ class Books:
 
     def __init__(self):
         self.lock = threading.Lock()
+        self.name = secrets.token_hex(3)
         self.histories = defaultdict(list)
         self.values = count(1)
         self.done = 0
@@ -42,7 +44,6 @@ class Books:
         self.not_added = set()
         self.counted = defaultdict(int)
         self.maybe_counted = defaultdict(int)
-        self.longest_gap_s = 0.0
 
     def check(self, conn):
         """Holds everything against what the database says in the end; raises AssertionError."""
@@ -75,7 +76,7 @@ class Client(threading.Thread):
         self.dice = random.Random(f"{seed} {number}")
         self.ended = threading.Event()
         self.conn = None
-        self.keys = [f"{number % 2}-{n}" for n in range(3)]  # shared by half of the clients
+        self.keys = [f"{books.name}-{number % 2}-{n}" for n in range(3)]  # shared by half of the clients
 
     def run(self):
         while not self.ended.is_set():
@@ -168,7 +169,7 @@ class Client(threading.Thread):
         return self.dice.choice(recent) if recent else 0
 
     def add(self):
-        name = f"{self.number}-{next(self.books.values)}"
+        name = f"{self.books.name}-{self.number}-{next(self.books.values)}"
         _, outcome = self.ask(DB.table("sets").insert({"id": name}))
         with self.books.lock:
             if outcome:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from rethinkdb import r
+from rethinkdb import errors, r
 
 from integration.cluster_clients import prepare, run_clients
 from integration.cluster_kit import Cluster, Faults, wait_until
@@ -174,3 +174,67 @@ def test_a_member_that_runs_is_removed_and_ends(cluster_of):
         assert r.table("t").insert({"id": 1}).run(conn)["inserted"] == 1
     refused = command(first, "member", "remove", "1", codes=(1,))
     assert "the only member that votes" in refused
+
+
+@pytest.mark.timeout(600)
+def test_a_restart_of_every_server_is_not_felt_by_clients_of_the_others(cluster_of):
+    cluster = cluster_of(3)
+    with cluster.leader().connect() as conn:
+        prepare(conn)
+    for _ in range(2):
+        leader = cluster.leader()
+        others = [member for member in cluster.members if member is not leader]
+        books, end = run_clients(4, others, 1)
+        wait_until(lambda books=books: books.done > 20, "work")
+        assert leader.process.stop() == 0
+        wait_until(lambda books=books, done=books.done: books.done > done + 50, "work going on")
+        leader.start()
+        wait_until(lambda books=books, done=books.done: books.done > done + 50, "work going on")
+        end()
+        assert (books.failed, books.unknown, books.problems) == (0, 0, [])
+        cluster.wait_for_voters(3)
+
+
+@pytest.mark.timeout(600)
+def test_feeds_and_streams_of_a_lost_leader_end_and_can_be_opened_again(cluster_of):
+    cluster = cluster_of(3)
+    leader = cluster.leader()
+    follower = cluster.followers()[0]
+    with follower.connect() as conn, follower.connect() as other:
+        r.table_create("t").run(conn)
+        r.table("t").insert([{"id": n} for n in range(2000)]).run(conn)
+        feed = r.table("t").changes().run(conn)
+        r.table("t").insert({"id": "first"}).run(other)
+        assert next(feed)["new_val"] == {"id": "first"}
+        rows = r.table("t").run(other, max_batch_rows=10)
+        assert next(rows)["id"] is not None
+        leader.kill()
+        with pytest.raises(errors.ReqlOpFailedError):
+            next(feed)
+        with pytest.raises(errors.ReqlOpFailedError):
+            list(rows)
+        again = r.table("t").changes().run(conn)
+        r.table("t").insert({"id": "second"}).run(other)
+        assert next(again)["new_val"] == {"id": "second"}
+        again.close()
+
+
+@pytest.mark.timeout(600)
+def test_a_cut_off_leader_neither_serves_stale_reads_nor_takes_writes(cluster_of):
+    cluster = cluster_of(3)
+    leader = cluster.leader()
+    with leader.connect() as old:
+        r.table_create("t").run(old)
+        r.table("t").insert({"id": 1, "v": "old"}).run(old)
+        cluster.isolate(leader)
+        rest = [member for member in cluster.members if member is not leader]
+        with rest[0].connect() as new:
+            wait_until(lambda: r.table("t").get(1).update({"v": "new"}).run(new)["replaced"] == 1, "a write elsewhere")
+            with pytest.raises((errors.ReqlOpFailedError, errors.ReqlOpIndeterminateError)):
+                r.table("t").get(1)["v"].run(old)
+            with pytest.raises((errors.ReqlOpFailedError, errors.ReqlOpIndeterminateError)):
+                r.table("t").get(1).update({"v": "lost"}).run(old)
+            assert r.table("t", read_mode="outdated").get(1)["v"].run(old) == "old"
+            cluster.heal()
+            wait_until(lambda: r.table("t").get(1)["v"].run(old) == "new", "the healed server")
+            assert r.table("t").get(1)["v"].run(new) == "new"

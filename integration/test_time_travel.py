@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from rethinkdb import r
@@ -352,3 +353,28 @@ def test_versions_and_differences(conn, server, shop, tmp_path):
     assert table["keys"] == [{"key": "n1000", "change": "inserted"}, {"key": "n3", "change": "deleted"}]
     said, _ = command("diff", "--from", then, "--to", "latest", "-c", port)
     assert "shop.notes: 1 inserted, 1 deleted, 0 changed" in said
+
+
+def test_a_moment_becomes_an_archive_for_both_tools(conn, server, shop, tmp_path):
+    r.db("rethinkdb").table("users").insert({"id": "eve", "password": "secret"}).run(conn)
+    r.db("shop").grant("eve", {"read": True}).run(conn)
+    then = r.now().to_iso8601().run(conn)
+    shop.table("notes").delete().run(conn)
+    shipped_all(conn)
+    archive, vault = tmp_path / "then.tar.gz", (tmp_path / "vault").as_uri()
+    said, _ = command("backups", "export", "--vault", vault, "--to", then, "-f", archive)
+    assert f"{300 + NODES} rows exported from 2 tables, with 1 secondary index, and 1 hook function" in said
+    r.db_drop("shop").run(conn)
+    r.db("rethinkdb").table("users").get("eve").delete().run(conn)
+    port = f"localhost:{server.port}"
+    command("restore", archive, "-c", port)
+    assert shop.table("notes").count().run(conn) == 300
+    assert shop.table("notes").get_write_hook().run(conn)["query"]
+    assert shop.table("ring").order_by(index="money").count().run(conn) == NODES
+    with server.connect(user="eve", password="secret") as eve:
+        assert shop.table("ring").count().run(eve) == NODES
+    r.db_drop("shop").run(conn)
+    tool = [str(Path(sys.executable).parent / "rethinkdb-restore"), str(archive), "-c", port]
+    done = subprocess.run(tool, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shop.table("notes").count().run(conn) == 300

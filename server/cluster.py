@@ -18,13 +18,13 @@ from twisted.internet.task import LoopingCall
 
 from consensus.messages import ConfChange, ConfState
 from consensus.node import Node
-from consensus.tracker import Flow
 from model.catalog import Catalog
 from model.effect import Effect
 from model.errors import NotLeader, RewindError
 from proxy.answers import ATOM, QueryContext
 from proxy.fibers import FiberPool
 from proxy.forward import Forwarder
+from server.cluster_health import figures_of, health_of
 from server.cluster_ports import Links
 from server.cluster_queries import update_member
 from server.cluster_stalls import StallMeter
@@ -216,44 +216,13 @@ class Cluster:
 
     def row_about(self, member: Member) -> dict[str, Any]:
         """What the table `members` shows of a member's state."""
-        vitals = self.vitals_of(member.member_id)
-        core = self._node.core
-        progress = core.tracker.progress.get(member.member_id) if core.is_leader else None
-        row: dict[str, Any] = {"health": self._health(member, vitals), "log": None, "lag_entries": None}
-        if vitals is not None:
-            row["log"] = {
-                "last": vitals.last_index,
-                "committed": vitals.commit_index,
-                "applied": vitals.applied_index,
-            }
-            row["lag_entries"] = max(0, core.log.committed - vitals.applied_index)
-            row["longest_stall_ms"] = vitals.stall_ms
-            row["free_disk_bytes"] = vitals.free_bytes
-            row["leader_heard_ms_ago"] = vitals.silent_ms
-            row["indexes_in_construction"] = vitals.indexes_waiting
-            row["connected_to"] = vitals.connected
-        if progress is not None and member.member_id != self.member_id:
-            row["acknowledged"] = progress.match
-            row["lag_entries"] = max(0, core.log.committed - progress.match)
-            shipped = self._links.snapshot_progress(member.member_id)
-            if shipped is not None:
-                row["snapshot"] = {"sent_bytes": shipped[0], "bytes": shipped[1]}
-        return row
-
-    def _health(self, member: Member, vitals: Vitals | None) -> str:
-        if vitals is None:
-            return "starting" if self._links.is_linked(member.member_id) else "unreachable"
-        if not role_of(member.member_id, self.conf):
-            return "joining"
-        core = self._node.core
-        progress = core.tracker.progress.get(member.member_id) if core.is_leader else None
-        if progress is not None and progress.flow is Flow.SNAPSHOT:
-            return "taking a snapshot"
-        if vitals.is_disk_low:
-            return "disk nearly full"
-        if vitals.indexes_waiting:
-            return "building indexes"
-        return "ok"
+        member_id, core = member.member_id, self._node.core
+        vitals = self.vitals_of(member_id)
+        is_told_by_leader = core.is_leader and member_id != self.member_id
+        progress = core.tracker.progress.get(member_id) if is_told_by_leader else None
+        health = health_of(member, self.conf, vitals, progress, self._links.is_linked(member_id))
+        shipped = self._links.snapshot_progress(member_id)
+        return {"health": health, **figures_of(vitals, progress, core.log.committed, shipped)}
 
     def complain(self, member: int, error: Exception) -> None:
         """A member sent what cannot be read."""

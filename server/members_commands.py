@@ -17,11 +17,12 @@ import click
 
 from backup.flags import target_flags, target_of
 from model.errors import ToolFailed
+from server.cluster_health import DISK_LOW, UNREACHABLE
 
 Row = dict[str, Any]
 Command = Callable[..., Any]
 
-PROBLEMS: Final = ("unreachable", "disk nearly full")
+PROBLEMS: Final = (UNREACHABLE, DISK_LOW)
 LEAD_WAIT_S: Final = 10.0
 LOOK_S: Final = 0.1
 
@@ -86,7 +87,7 @@ def _problems(rows: Sequence[Row], has_leader: bool) -> Iterator[str]:
         if row["health"] in PROBLEMS:
             yield f"Member {row['id']} ({row['name']}): {row['health']}."
     voters = [row for row in rows if row["role"] == "voter"]
-    alive = sum(row["health"] != "unreachable" for row in voters)
+    alive = sum(row["health"] != UNREACHABLE for row in voters)
     if voters and has_leader and len(voters) > 1 and alive <= len(voters) // 2 + 1 and alive < len(voters):
         yield f"{alive} of {len(voters)} voters are there: if one more is lost, nothing can be written."
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from backup.image_loading import all_workers
 from backup.plan import Plan
 from backup.rebuild import Progress, Rebuilt, rebuild
 from backup.vault import Vault
@@ -72,7 +73,7 @@ def restore_folder(
     folder = _begin(data_dir)
     try:
         _check_space(folder.path, plan)
-        rebuilt = rebuild(vault, plan, folder.rows, progress)
+        rebuilt = rebuild(vault, plan, folder.rows, progress, all_workers())
         catalog = _catalog_in(folder.rows)
         check_definitions(_tables_of(catalog))
         begin_log(

@@ -15,6 +15,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -34,6 +35,7 @@ from storage.machine import Machine
 log = logging.getLogger("rewinddb.server")
 
 KEEP_S: Final = 60.0  # a snapshot that nobody reads is let go after this long
+KEEP_PARTS_S: Final = 86_400.0  # what came in part, of a snapshot that nobody sends any more
 NICENESS: Final = 10  # of the threads that read, hash and check whole snapshots
 
 T = TypeVar("T")
@@ -289,9 +291,11 @@ class Snapshots:
         self._whole.clear()
 
     def _tidy(self) -> None:
-        """Removes what a process before left behind; what came in part stays."""
-        for folder in self._folder.glob("made-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Removes what a process before left behind; what came in part stays for a day."""
+        oldest_s = time.time() - KEEP_PARTS_S
+        for folder in self._folder.iterdir():
+            if folder.name.startswith("made-") or folder.stat().st_mtime < oldest_s:
+                shutil.rmtree(folder, ignore_errors=True)
         for folder in self._folders.path.glob("rows*"):
             if folder.is_dir() and folder != self._folders.rows:
                 shutil.rmtree(folder, ignore_errors=True)
