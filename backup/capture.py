@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -18,19 +18,20 @@ from typing import Final
 import msgspec
 
 from backup.manifest import Block, ImageManifest, TableImage, encode
-from backup.sealing import digest, seal
+from backup.packing import Packers, Stored, spare_workers
 from backup.shelf import IMAGES
 from backup.vault import Vault
 from model.catalog import Catalog, Table
 from model.effect import Effect, Kind
 from model.errors import RewindError, UnfitArchive
+from model.undecodable import UNDECODABLE
 from storage.documents import creation_effects
 from storage.image import Image
-from storage.rows import row_digest
+from storage.rows import HASH_MODULUS
 
 BLOCK_BYTES: Final = 4 << 20
-UPLOADS: Final = 3  # blocks on their way at the same time
-HASH_MODULUS: Final = 1 << 256
+APART_ROWS: Final = 300_000  # with fewer, processes that help would cost more than they bring
+SIGN_OF_LIFE_S: Final = 5.0
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, rows done, bytes done) now and then."""
@@ -89,7 +90,8 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
     """Stores an image of the checkpoint. Raises VaultUnavailable, UnfitArchive or Corrupt; then nothing is listed."""
     began_ms = int(time.time() * 1000)
     tables = selected_tables(image.catalog, order.selection)
-    writer = _BlockWriter(vault, order, progress)
+    rows = sum(image.count(table.table_id) for table in tables)
+    writer = _BlockWriter(vault, order, progress, spare_workers() if rows >= APART_ROWS else 0)
     try:
         images = [writer.table(image, table) for table in tables]
     finally:
@@ -124,29 +126,25 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
 class _BlockWriter:
     """Packs and stores blocks, a few at a time, not faster than allowed."""
 
-    def __init__(self, vault: Vault, order: Order, progress: Progress) -> None:
-        self._vault = vault
+    def __init__(self, vault: Vault, order: Order, progress: Progress, workers: int) -> None:
         self._order = order
         self._progress = progress
-        self._pool = ThreadPoolExecutor(UPLOADS, thread_name_prefix="vault")
-        self._under_way: deque[Future[Block]] = deque()
+        self._packers = Packers(vault, workers)
+        self._under_way: deque[Future[Stored]] = deque()
         self._rows = 0
         self._bytes = 0
         self._began = time.monotonic()
 
     def table(self, image: Image, table: Table) -> TableImage:
-        blocks: list[Block] = []
-        total_rows = total_bytes = total_hash = 0
+        stored: list[Stored] = []
         for number, part in enumerate(image.blocks(table.table_id, block_bytes=BLOCK_BYTES)):
             name = f"{IMAGES}/{self._order.image}/{table.uuid}/{number:08d}"
-            row_bytes = sum(map(len, part.rows))
-            total_hash = (total_hash + sum(map(row_digest, part.keys, part.rows))) % HASH_MODULUS
-            total_rows += len(part.rows)
-            total_bytes += row_bytes
-            self._await(UPLOADS - 1, blocks)
-            self._under_way.append(self._pool.submit(self._store, name, part.keys, part.rows, row_bytes))
-            self._tell(len(part.rows), row_bytes, table)
-        self._await(0, blocks)
+            self._await(self._packers.most_under_way - 1, stored)
+            self._under_way.append(self._packers.submit(name, part.keys, part.rows))
+            self._tell(len(part.rows), sum(map(len, part.rows)), table)
+        self._await(0, stored)
+        blocks = tuple(part.block for part in stored)
+        total_rows = sum(block.rows for block in blocks)
         counted = image.count(table.table_id)
         if total_rows != counted:
             raise UnfitArchive(f"Table {table.name} has {total_rows} rows in the checkpoint, but {counted} counted.")
@@ -157,42 +155,34 @@ class _BlockWriter:
             database,
             table.name,
             total_rows,
-            total_bytes,
-            f"{total_hash:064x}",
-            tuple(blocks),
+            sum(block.row_bytes for block in blocks),
+            f"{sum(part.row_hash for part in stored) % HASH_MODULUS:064x}",
+            blocks,
         )
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._packers.close()
 
-    def _store(self, name: str, keys: list[bytes], rows: list[bytes], row_bytes: int) -> Block:
-        stored = seal(name, msgspec.msgpack.encode((keys, rows)), self._vault.keyring, self._vault.level)
-        sha256 = digest(stored)
-        self._vault.put_stored(name, stored)
-        self._vault.get_stored(name, sha256)
-        return Block(name, len(rows), row_bytes, len(stored), sha256)
-
-    def _await(self, most: int, blocks: list[Block]) -> None:
+    def _await(self, most: int, stored: list[Stored]) -> None:
         """Waits until at most so many blocks are under way; the finished ones are collected in order."""
         while len(self._under_way) > most:
-            blocks.append(self._under_way.popleft().result())
+            stored.append(self._under_way.popleft().result())
 
     def _tell(self, rows: int, row_bytes: int, table: Table) -> None:
         self._rows += rows
         self._bytes += row_bytes
         self._progress(table.name, self._rows, self._bytes)
         limit = self._order.max_bytes_per_s
-        if limit:
-            ahead_s = self._bytes / limit - (time.monotonic() - self._began)
-            if ahead_s > 0:
-                time.sleep(ahead_s)
+        while limit and (ahead_s := self._bytes / limit - (time.monotonic() - self._began)) > 0:
+            time.sleep(min(ahead_s, SIGN_OF_LIFE_S))
+            self._progress(table.name, self._rows, self._bytes)
 
 
 def unpack_block(content: bytes, name: str) -> tuple[list[bytes], list[bytes]]:
     """(keys, rows) of a block; raises UnfitArchive if it is none."""
     try:
         keys, rows = msgspec.msgpack.decode(content, type=tuple[list[bytes], list[bytes]])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise UnfitArchive(f"{name} is not a block of rows: {error}.") from error
     if len(keys) != len(rows):
         raise UnfitArchive(f"{name} holds {len(keys)} keys but {len(rows)} rows.")

@@ -93,7 +93,7 @@ def compare(
     """
     early = plan_restore(shelf.images, shelf.slices, first, shelf.marks)
     late = plan_restore([early.image], shelf.slices, second, shelf.marks)
-    source = Source(early, read, _no_rows)
+    source = Source(early, read, _no_load)
     before = survey(source)
     after, touched = _changes(Walk(late, read(late)), before.reached.log_index)
     if after.log_index < before.reached.log_index:
@@ -109,7 +109,7 @@ def compare(
     return Difference(before.reached, after, tuple(found))
 
 
-def _no_rows(table: Any) -> Any:
+def _no_load(tables: Any, load: Any, progress: Any) -> None:
     raise AssertionError("a comparison reads no whole tables")
 
 

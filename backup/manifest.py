@@ -16,6 +16,7 @@ import orjson
 
 from model.effect import Effect
 from model.errors import UnfitArchive
+from model.undecodable import UNDECODABLE
 
 FORMAT: Final = 1
 MAX_BLOCKS: Final = 10_000_000
@@ -100,7 +101,7 @@ def decode(text: bytes, name: str) -> ImageManifest:
     """The manifest in an object; raises UnfitArchive naming the object."""
     try:
         manifest = msgspec.json.decode(text, type=ImageManifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise UnfitArchive(f"The manifest {name} is not one: {error}.") from error
     if manifest.format != FORMAT:
         raise UnfitArchive(f"The manifest {name} has format {manifest.format}; this version reads {FORMAT}.")
@@ -157,7 +158,7 @@ def decode_slice(content: bytes, name: SliceName) -> LogSlice:
     """The slice in an object; raises UnfitArchive if it is not the one that its name says, without a gap."""
     try:
         body = msgspec.msgpack.decode(content, type=_SliceBody)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise UnfitArchive(f"The log slice {name.name} is not one: {error}.") from error
     if body.format != FORMAT:
         raise UnfitArchive(f"The log slice {name.name} has format {body.format}; this version reads {FORMAT}.")

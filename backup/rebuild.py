@@ -7,17 +7,17 @@ next attempt.
 from __future__ import annotations
 
 import shutil
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from backup.capture import HASH_MODULUS, read_block
-from backup.manifest import LogSlice, TableImage
+from backup.image_loading import Loading
+from backup.manifest import LogSlice
 from backup.plan import Plan, Replay
 from backup.shelf import read_slice
 from backup.vault import Vault
@@ -28,9 +28,8 @@ from model.errors import UnfitArchive
 from storage.bulk import BulkLoad
 from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
-from storage.rows import row_digest
 
-READ_AHEAD: Final = 4  # blocks fetched and unpacked while one is being loaded
+READ_AHEAD: Final = 4  # slices fetched and unpacked while one is being applied
 APPLY_ENTRIES: Final = 500
 
 Progress = Callable[[str, int, int], None]
@@ -48,13 +47,16 @@ class Rebuilt:
     entries: int
 
 
-def rebuild(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebuilt:
-    """Makes `folder` hold the planned moment, or not exist: UnfitArchive, Corrupt or VaultUnavailable say why."""
+def rebuild(vault: Vault, plan: Plan, folder: Path, progress: Progress, workers: int = 0) -> Rebuilt:
+    """Makes `folder` hold the planned moment, or not exist: UnfitArchive, Corrupt or VaultUnavailable say why.
+
+    workers: processes that help with large images (see backup/image_loading); 0: none.
+    """
     loading = folder.with_name(folder.name + ".rebuilding")
     shutil.rmtree(loading, ignore_errors=True)
     try:
         with sound_effects():
-            _load_image(vault, plan, loading, progress)
+            _load_image(vault, plan, loading, progress, workers)
             rebuilt = _replay(vault, plan, loading, progress)
         loading.rename(folder)
         return rebuilt
@@ -67,7 +69,7 @@ def sound_effects() -> Iterator[None]:
     """What is whole but cannot be, as someone may have made it on purpose, is refused as UnfitArchive."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, struct.error) as error:
         raise UnfitArchive(f"The vault holds effects that no server makes: {error!r}.") from error
 
 
@@ -80,39 +82,14 @@ def image_catalog(plan: Plan) -> Catalog:
     return catalog
 
 
-def _load_image(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> None:
+def _load_image(vault: Vault, plan: Plan, folder: Path, progress: Progress, workers: int) -> None:
     load = BulkLoad(folder)
-    total = plan.image.rows
-    loaded = 0
     try:
-        for table in sorted(plan.image.tables, key=lambda table: table.table_id):
-            for keys, rows in verified_rows(vault, table):
-                load.add(table.table_id, keys, rows)
-                loaded += len(rows)
-                progress(table.name, loaded, total)
+        Loading(vault, workers).load(plan.image.tables, load, progress)
         load.finish(image_catalog(plan), plan.image.log_index)
     except BaseException:
         load.cancel()
         raise
-
-
-def verified_rows(vault: Vault, table: TableImage) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """The blocks of a table in order; at the end the hash over all rows has to be the manifest's."""
-    total_hash = count = 0
-    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
-        under_way = deque(pool.submit(read_block, vault, block) for block in table.blocks[:READ_AHEAD])
-        following = iter(table.blocks[READ_AHEAD:])
-        while under_way:
-            keys, rows = under_way.popleft().result()
-            under_way.extend(pool.submit(read_block, vault, block) for block in islice(following, 1))
-            total_hash = (total_hash + sum(map(row_digest, keys, rows))) % HASH_MODULUS
-            count += len(rows)
-            yield keys, rows
-    if count != table.rows or f"{total_hash:064x}" != table.row_hash:
-        raise UnfitArchive(
-            f"Table {table.database}.{table.name} does not come back as it was: {count} rows for {table.rows}, "
-            "or other contents."
-        )
 
 
 def _replay(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebuilt:

@@ -28,8 +28,8 @@ from backup.shelf import Shelf, look
 from backup.timeline import ReadEntries, chain_from, format_time, parse_moment, plan_moment, stop_of
 from backup.vault import Vault
 from model.catalog import Table
-from model.errors import UnfitArchive
 from model.keys import primary_key_bytes
+from storage.bulk import BulkLoad
 
 
 def bring_back(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
@@ -73,11 +73,11 @@ def _source(job: Mapping[str, Any]) -> tuple[Planned, Source, FindRows]:
         return planned, source_of(vault, planned.plan), finder(vault)
     shelf, read = _own(job["log"])
     plan = plan_moment(shelf, moment, read)
-    return Planned(moment, shelf, plan), Source(plan, read, _no_rows), lambda image, table, keys: {}
+    return Planned(moment, shelf, plan), Source(plan, read, _nothing_to_load), lambda image, table, keys: {}
 
 
-def _no_rows(table: TableImage) -> Any:
-    raise UnfitArchive(f"There is no image of the table {table.name}.")
+def _nothing_to_load(tables: Sequence[TableImage], load: BulkLoad, progress: Progress) -> None:
+    """A log has no images."""
 
 
 def finder(vault: Vault) -> FindRows:

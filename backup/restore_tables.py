@@ -10,14 +10,16 @@ theirs.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from backup.image_loading import Loading
 from backup.manifest import TableImage
+from backup.packing import spare_workers
 from backup.plan import Plan
-from backup.rebuild import Progress, sound_effects, verified_rows
+from backup.rebuild import Progress, sound_effects
 from backup.restore import Reached, reach, read_entries
 from backup.selection import TableName
 from backup.timeline import ReadEntries, Walk
@@ -49,12 +51,13 @@ class Source:
 
     plan: Plan
     read: ReadEntries
-    rows_of: Callable[[TableImage], Iterator[tuple[list[bytes], list[bytes]]]]
+    load: Callable[[Sequence[TableImage], BulkLoad, Progress], None]
 
 
 def source_of(vault: Vault, plan: Plan) -> Source:
     """A plan of a vault as a source."""
-    return Source(plan, lambda plan: read_entries(vault, plan), lambda table: verified_rows(vault, table))
+    loading = Loading(vault, spare_workers(), SCRATCH, is_packed=False)
+    return Source(plan, lambda plan: read_entries(vault, plan), loading.load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +160,9 @@ def _load(source: Source, tables: Sequence[Table], folder: Path, progress: Progr
     wanted = {table.table_id: table for table in tables}
     images = [image for image in source.plan.image.tables if image.table_id in wanted]
     images = [image for image in images if image.uuid == wanted[image.table_id].uuid]
-    total, loaded = sum(image.rows for image in images), 0
-    load = BulkLoad(folder, SCRATCH)
+    load = BulkLoad(folder, SCRATCH, is_packed=False)
     try:
-        for image in sorted(images, key=lambda image: image.table_id):
-            for keys, rows in source.rows_of(image):
-                load.add(image.table_id, keys, rows)
-                loaded += len(rows)
-                progress(image.name, loaded, total)
+        source.load(images, load, progress)
         load.finish(_scratch_catalog(tables), 0)
     except BaseException:
         load.cancel()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from backup.capture import HASH_MODULUS, read_block
+from backup.capture import read_block
 from backup.manifest import Block, ImageManifest, SliceName
 from backup.plan import Stop, plan_restore
 from backup.rebuild import rebuild
@@ -26,7 +26,7 @@ from backup.shipping import covered_slices
 from backup.vault import Vault, VaultUnavailable
 from model.errors import DiskFull, RewindError, UnfitArchive
 from storage.image import Image
-from storage.rows import row_digest
+from storage.rows import HASH_MODULUS, row_digest
 
 MANIFEST: Final = "manifest"
 FILES: Final = "files"

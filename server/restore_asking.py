@@ -173,6 +173,8 @@ def check_definitions(tables: Sequence[Row]) -> None:
     """Compiles every index and hook function: one that cannot be would end the server that applies it. UnfitArchive."""
     for table in tables:
         name = f"{table['db']}.{table['table']}"
+        if not all(isinstance(part, str) and NAME.fullmatch(part) for part in (table["db"], table["table"])):
+            raise UnfitArchive(f"{name!r} cannot be the name of a table.")
         if not isinstance(table["primary_key"], str) or not table["primary_key"]:
             raise UnfitArchive(f"The primary key of {name} has no name.")
         for index in table["indexes"]:

@@ -28,7 +28,8 @@ from storage.image import Image
 SCRATCH_NAME: Final = "restoring_"
 SCRATCH_UUID: Final = "72657374-"  # what the UUIDs of databases of unfinished restores begin with
 USERS: Final = "users"
-BATCH_BYTES: Final = 128 << 10  # more per entry would keep other queries waiting for longer than 2 ms
+BATCH_ROWS: Final = 250  # more per entry would keep other queries waiting for longer than 2 ms
+BATCH_BYTES: Final = 256 << 10
 LOOK_AGAIN_S: Final = 0.02
 
 
@@ -183,9 +184,12 @@ class TableRestore:
 
 
 def _batches(image: Image, source_id: int, table_id: int) -> Iterator[tuple[list[Effect], int]]:
+    """(effects, bytes of rows), small enough for others not to wait."""
     for block in image.blocks(source_id, block_bytes=BATCH_BYTES):
-        effects: list[Effect] = [(PUT_ROW, table_id, key, row) for key, row in zip(block.keys, block.rows, strict=True)]
-        yield effects, sum(map(len, block.rows))
+        for at in range(0, len(block.rows), BATCH_ROWS):
+            keys, rows = block.keys[at : at + BATCH_ROWS], block.rows[at : at + BATCH_ROWS]
+            effects: list[Effect] = [(PUT_ROW, table_id, key, row) for key, row in zip(keys, rows, strict=True)]
+            yield effects, sum(map(len, rows))
 
 
 def _is_uuid(text: Any) -> bool:

@@ -136,5 +136,8 @@ def test_functions_are_compiled_before_a_server_applies_them() -> None:
     for definition in ({}, [], None, {"function": FUNCTION, "multi": "yes"}):
         with pytest.raises(UnfitArchive):
             check_definitions([source("shop.a", indexes=[{"name": "b", "definition": definition}])])
+    for name in ("../etc.passwd", "shop.a b", "shop.", "shop.a.b"):
+        with pytest.raises(UnfitArchive, match="cannot be the name"):
+            check_definitions([source(name)])
     with pytest.raises(UnfitArchive, match="primary key"):
         check_definitions([source("shop.a", primary_key="")])

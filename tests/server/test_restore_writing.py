@@ -1,0 +1,229 @@
+"""Restored tables appear all at once and as they were; what fails on the way leaves the server as it was."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from backup.selection import TableName
+from model.effect import PUT_ROW, Kind, encode
+from model.errors import BadSetting, NotLeader, RewindError
+from model.keys import primary_key_bytes
+from proxy.answers import WaitTimeout
+from proxy.reql.evaluator import ReqlEvaluator  # noqa: F401  (fills the registry before index functions are compiled)
+from proxy.reql.index_functions import index_keys
+from server.restore_asking import Target
+from server.restore_writing import TableRestore, drop_effects, put_documents, scratch_databases
+from storage.bulk import BulkLoad
+from storage.documents import copy_catalog
+from storage.machine import Machine
+from storage.rocks import RocksEngine, RocksSettings
+
+SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
+FUNCTION = [69, [[2, [1]], [170, [[10, [1]], "b"]]]]
+UUID = "11111111-2222-4333-8444-555555555555"
+OLD_DB = "99999999-2222-4333-8444-555555555555"
+
+
+class DirectData:
+    """The Data port over a machine, without a log; `fail_at` counts down to a commit that does not happen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine = Machine(RocksEngine(folder, SETTINGS), index_keys)
+        self.commits = 0
+        self.fail_at: int | None = None
+        self.index_ready = self.machine.store.index_ready
+
+    @property
+    def catalog(self):
+        return self.machine.catalog
+
+    def commit(self, effects, durability):
+        self.commits += 1
+        if self.commits == self.fail_at:
+            raise NotLeader("another server leads")
+        index = self.machine.applied_index + 1
+        self.machine.apply([(index, encode(list(effects), index))])
+
+    def change_catalog(self, change):
+        effects, result = change(copy_catalog(self.catalog), count(self.catalog.next_id).__next__)
+        if effects:
+            self.commit(effects, "hard")
+        return result
+
+    def wait_for(self, begin, timeout_s=None):
+        self.machine.build_step(1.0)
+        raise WaitTimeout
+
+    def rows(self, name: TableName):
+        table = self.catalog.databases[name.database].tables[name.table]
+        return dict(self.machine.store.scan(table.table_id))
+
+
+class Job:
+    def __init__(self) -> None:
+        self.cancelled = ""
+        self.phases: list[str] = []
+
+    def update(self, **fields) -> None:
+        self.phases.append(fields["phase"])
+
+
+def some_rows(number: int) -> dict[bytes, bytes]:
+    return {primary_key_bytes(at): b'{"b":%d,"id":%d}' % (at % 5, at) for at in range(number)}
+
+
+@pytest.fixture
+def data(tmp_path: Path):
+    data = DirectData(tmp_path / "rows")
+    data.commit([(int(Kind.CREATE_DATABASE), "d1", "shop")], "hard")
+    yield data
+    data.machine.close()
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    """Tables 7 and 9 of another time."""
+    load = BulkLoad(tmp_path / "scratch", SETTINGS)
+    for table_id, number in ((7, 3000), (9, 10)):
+        rows = some_rows(number)
+        load.add(table_id, list(rows), list(rows.values()))
+    load.finish(copy_catalog(Machine(RocksEngine(tmp_path / "none", SETTINGS)).catalog), 1)
+    return tmp_path / "scratch"
+
+
+def target(table_id: int, name: str, to: str | None = None) -> Target:
+    database, table = name.split(".")
+    index = {"name": "b", "definition": {"function": FUNCTION, "multi": False, "geo": False}}
+    source = {
+        "table_id": table_id,
+        "uuid": UUID[:-1] + str(table_id),
+        "db": database,
+        "db_uuid": OLD_DB,
+        "table": table,
+        "primary_key": "id",
+        "options": {"durability": "soft", "replicas": 5},
+        "write_hook": {"function": FUNCTION},
+        "indexes": [index],
+    }
+    return Target(source, TableName(*(to or name).split(".")))
+
+
+def restore(data: DirectData, scratch: Path, *targets: Target, replace: bool = False, job: Job | None = None):
+    told = []
+    restoring = TableRestore(data, data, targets, scratch, replace, job or Job(), lambda *done: told.append(done))
+    return restoring.run(), told
+
+
+def test_tables_come_back_as_they_were(data: DirectData, scratch: Path) -> None:
+    (rows, size), told = restore(data, scratch, target(7, "shop.orders"), target(9, "gone.notes"))
+    assert rows == 3010 and told[-1] == (rows, size)
+    assert data.rows(TableName("shop", "orders")) == some_rows(3000)
+    assert data.rows(TableName("gone", "notes")) == some_rows(10)
+    orders = data.catalog.databases["shop"].tables["orders"]
+    assert (orders.uuid, orders.database) == (UUID[:-1] + "7", "d1")
+    assert orders.options == {"durability": "soft", "write_acks": "majority", "shards": 1}
+    assert orders.write_hook == {"function": FUNCTION}
+    assert data.index_ready(orders.indexes["b"].index_id)
+    assert data.catalog.databases["gone"].uuid == OLD_DB
+    assert scratch_databases(data.catalog) == []
+
+
+def test_nothing_is_seen_before_the_last_entry(data: DirectData, scratch: Path) -> None:
+    restoring = TableRestore(data, data, [target(7, "shop.orders")], scratch, False, Job(), lambda *_: None)
+    seen = []
+    whole = data.commit
+
+    def commit(effects, durability):
+        seen.append(sorted(data.catalog.databases["shop"].tables))
+        whole(effects, durability)
+
+    data.commit = commit
+    restoring.run()
+    assert len(seen) > 5 and set(map(tuple, seen)) == {()}
+    assert sorted(data.catalog.databases["shop"].tables) == ["orders"]
+
+
+def test_a_failure_at_any_commit_leaves_the_server_as_it_was(data: DirectData, scratch: Path) -> None:
+    before = data.catalog.databases["shop"], sorted(data.catalog.databases), sorted(data.catalog.tables)
+    tables = [target(7, "shop.orders"), target(9, "gone.notes")]
+    data.commits = 0
+    probe = DirectData(scratch.parent / "probe")
+    restore(probe, scratch, *tables)
+    total = probe.commits
+    probe.machine.close()
+    assert total > 6
+    for at in (1, 2, 4, total - 1, total):
+        data.commits, data.fail_at = 0, at
+        with pytest.raises(NotLeader):
+            restore(data, scratch, *tables)
+        assert (data.catalog.databases["shop"], sorted(data.catalog.databases), sorted(data.catalog.tables)) == before
+        assert data.machine.store.count(7) == 0
+    data.fail_at = None
+    restore(data, scratch, *tables)
+    assert data.rows(TableName("shop", "orders")) == some_rows(3000)
+
+
+def test_what_a_crash_leaves_is_known_and_dropped(data: DirectData, scratch: Path) -> None:
+    def crash(*done) -> None:
+        data.change_catalog = None
+        raise KeyboardInterrupt
+
+    change_catalog = data.change_catalog
+    restoring = TableRestore(data, data, [target(7, "shop.orders")], scratch, False, Job(), crash)
+    with pytest.raises((KeyboardInterrupt, TypeError)):
+        restoring.run()
+    data.change_catalog = change_catalog
+    [left] = scratch_databases(data.catalog)
+    assert left.uuid == restoring.scratch_uuid
+    data.commit(drop_effects(left), "hard")
+    assert sorted(data.catalog.databases) == ["shop"] and not data.catalog.tables
+
+
+def test_a_cancelled_restore_ends_soon_and_leaves_nothing(data: DirectData, scratch: Path) -> None:
+    job = Job()
+
+    def on_rows(rows: int, size: int) -> None:
+        job.cancelled = "It was cancelled by admin."
+
+    restoring = TableRestore(data, data, [target(7, "shop.orders")], scratch, False, job, on_rows)
+    with pytest.raises(RewindError, match="cancelled by admin"):
+        restoring.run()
+    assert sorted(data.catalog.databases) == ["shop"] and not data.catalog.tables
+
+
+def test_names_that_are_taken_are_replaced_only_when_asked(data: DirectData, scratch: Path) -> None:
+    live = "22222222-2222-4333-8444-555555555555"
+    granted = {"tables": {live: {"read": True}, "other": {"read": True}}, "global": {"connect": True}}
+    data.commit([(int(Kind.CREATE_TABLE), 1, live, "d1", "orders", "id", {})], "hard")
+    data.commit([(PUT_ROW, 1, primary_key_bytes("mine"), b'{"id":"mine"}')], "hard")
+    data.commit([(int(Kind.PUT_SYSTEM), "users", "eve", {"permissions": granted})], "hard")
+    with pytest.raises(BadSetting, match=r"shop\.orders is there already"):
+        restore(data, scratch, target(7, "shop.orders"))
+    assert data.rows(TableName("shop", "orders")) == {primary_key_bytes("mine"): b'{"id":"mine"}'}
+    restore(data, scratch, target(7, "shop.orders"), replace=True)
+    assert data.rows(TableName("shop", "orders")) == some_rows(3000)
+    new = data.catalog.databases["shop"].tables["orders"].uuid
+    grants = data.catalog.documents("users")["eve"]["permissions"]
+    assert grants["tables"] == {new: {"read": True}, "other": {"read": True}}
+    assert grants["global"] == {"connect": True}
+    assert live not in data.catalog.tables_by_uuid
+
+
+def test_a_copy_under_another_name_has_a_uuid_of_its_own(data: DirectData, scratch: Path) -> None:
+    restore(data, scratch, target(9, "shop.notes", "shop.copy"))
+    assert data.catalog.databases["shop"].tables["copy"].uuid != UUID[:-1] + "9"
+
+
+def test_single_documents(data: DirectData) -> None:
+    data.commit([(int(Kind.CREATE_TABLE), 1, "t", "d1", "orders", "id", {})], "hard")
+    put_documents(data, target(7, "shop.orders"), [(primary_key_bytes(5), b'{"id":5}')])
+    assert data.rows(TableName("shop", "orders")) == {primary_key_bytes(5): b'{"id":5}'}
+    put_documents(data, target(7, "shop.orders"), [])
+    with pytest.raises(BadSetting, match="is not there"):
+        put_documents(data, target(7, "shop.gone"), [(primary_key_bytes(5), b'{"id":5}')])
+    data.commit([(int(Kind.CREATE_TABLE), 2, "u", "d1", "named", "name", {})], "hard")
+    with pytest.raises(BadSetting, match="primary key"):
+        put_documents(data, target(7, "shop.named"), [(primary_key_bytes(5), b'{"id":5}')])
