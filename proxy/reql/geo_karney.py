@@ -3,7 +3,8 @@
 Written after C. F. F. Karney, Algorithms for geodesics, J. Geodesy 87 (2013). One rule: the numbers are those of
 GeographicLib 1.32 to the last bit, which RethinkDB has; today's GeographicLib, by which the tests check this file,
 rounds otherwise. Angles are in degrees outside and pairs of sine and cosine inside: alpha azimuth, beta reduced
-latitude, sigma arc and omega longitude on the auxiliary sphere, lambda longitude.
+latitude, sigma arc and omega longitude on the auxiliary sphere, lambda longitude. `max(0.0, x)` makes 0 of -0, which
+`max(x, 0.0)` would keep, and the arc tangent of -0 is on the other side of the sphere.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ class _Places:
         """The distance for b = 1, None where the meridian is not the shortest way."""
         ssig1, csig1 = self.sbet1, math.cos(self.lam12) * self.cbet1
         ssig2, csig2 = self.sbet2, self.cbet2
-        sig12 = math.atan2(max(csig1 * ssig2 - ssig1 * csig2, 0.0), csig1 * csig2 + ssig1 * ssig2)
+        sig12 = math.atan2(max(0.0, csig1 * ssig2 - ssig1 * csig2), csig1 * csig2 + ssig1 * ssig2)
         distance, reduced = self.earth.lengths(self.n, sig12, (ssig1, csig1), (ssig2, csig2), self.dn)
         return distance if sig12 < 1 or reduced >= 0 else None
 
@@ -306,8 +307,8 @@ class _Guess:
             calp2 = abs(calp1)
         somg2, comg2 = salp0 * sbet2, calp2 * cbet2
         self.sig2 = ssig2, csig2 = _unit(sbet2, comg2)
-        self.sig12 = math.atan2(max(csig1 * ssig2 - ssig1 * csig2, 0.0), csig1 * csig2 + ssig1 * ssig2)
-        omg12 = math.atan2(max(comg1 * somg2 - somg1 * comg2, 0.0), comg1 * comg2 + somg1 * somg2)
+        self.sig12 = math.atan2(max(0.0, csig1 * ssig2 - ssig1 * csig2), csig1 * csig2 + ssig1 * ssig2)
+        omg12 = math.atan2(max(0.0, comg1 * somg2 - somg1 * comg2), comg1 * comg2 + somg1 * somg2)
         self.eps = places.earth_eps(calp0)
         c3 = places.earth.c3(self.eps)
         b312 = series.sine_sum(ssig2, csig2, c3) - series.sine_sum(ssig1, csig1, c3)
