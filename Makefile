@@ -7,7 +7,7 @@ ROUNDS ?= 20
 # Real processes need no reactor in the test's own.
 REAL := -q -p no:twisted -o addopts=--import-mode=importlib -n 2 --dist loadfile
 
-.PHONY: demo serve cluster test check format integration crash docs clean
+.PHONY: demo serve cluster test check format integration explore crash docs clean
 
 demo: .venv/.installed  ## the example of the README against a server of its own, then stop
 	$(BIN)/python -m server.demo
@@ -34,6 +34,9 @@ format: .venv/.installed
 
 integration: .venv/.installed  ## real processes: kill -9, the official tools, full disk
 	$(BIN)/pytest integration $(REAL) --rounds $(ROUNDS)
+
+explore: .venv/.installed  ## random tests with new examples, many more of them
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest tests -q --timeout 1200
 
 crash: .venv/.installed  ## the long crash test
 	$(BIN)/pytest integration/test_crash.py $(REAL) --rounds 200

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model.datum import canonical, drop_literals, dumps, json_text, loads, merge, number, parse_json, print_datum
+from model.errors import ReqlError
 from model.order import equal
 from tests.laws.data import data, numbers
 
@@ -51,7 +53,7 @@ def test_a_number_s_text_has_the_same_value(value):
 @given(data, data)
 def test_merging_leaves_its_arguments_alone(left, right):
     before = copy.deepcopy((left, right))
-    if not (isinstance(left, dict) and "$reql_type$" in left):
+    with suppress(ReqlError):  # what would be no time or no geometry is refused
         merge(left, right)
     assert (left, right) == before
 
