@@ -1,4 +1,4 @@
-"""Runs queries: START's JSON text in, an Answer out; streams go on in a StreamCursor.
+"""Runs queries: START's JSON text in, an Answer out; streams go on in a StreamCursor or a FeedCursor.
 
 One rule: this file ties compiling, running and answering together, and knows no term.
 """
@@ -11,16 +11,18 @@ import orjson
 
 from model import datum as d
 from model.errors import ReqlCompileError, ReqlQueryLogicError
-from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext, WaitTimeout
+from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext
 from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
+from proxy.reql.batches import BatchLimits
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
+from proxy.reql.feed_cursor import FeedCursor
 from proxy.reql.nodes import Node
 from proxy.reql.registry import TERMS
 from proxy.reql.shapes import MAX_SHAPES, lift
 from proxy.reql.streams import Stream, as_stream, is_sequence, to_list
-from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_number, as_string, type_label
+from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_string, type_label
 
 # Options of a whole query that no term has as its own optarg (rdb_protocol/optargs.cc), and ours: `view` reads at a
 # fixed point in time.
@@ -44,50 +46,6 @@ TERM_OPTIONS: Final = frozenset(
         "return_vals", "right_bound", "shards", "squash", "timeout", "unit", "verify", "wait_for",
     }
 )  # fmt: skip
-
-DEFAULT_BATCH_BYTES: Final = 1 << 20
-DEFAULT_BATCH_SECONDS: Final = 0.5
-UNBOUNDED: Final = 1 << 62
-
-
-class BatchLimits:
-    """How much goes into one response (rdb_protocol/batching.cc)."""
-
-    __slots__ = ("max_bytes", "max_rows", "max_seconds", "min_rows", "scaledown")
-
-    def __init__(self, env: Env) -> None:
-        options = env.options
-        self.max_rows = _option(env, options, "max_batch_rows", UNBOUNDED)
-        self.min_rows = min(_option(env, options, "min_batch_rows", 1), self.max_rows)
-        self.max_bytes = _option(env, options, "max_batch_bytes", DEFAULT_BATCH_BYTES)
-        self.scaledown = _option(env, options, "first_batch_scaledown_factor", 4)
-        self.max_seconds = DEFAULT_BATCH_SECONDS
-        if "max_batch_seconds" in options:
-            seconds = as_number(env, options["max_batch_seconds"])
-            if seconds >= 86400:
-                raise ReqlQueryLogicError(
-                    f"max_batch_seconds is too large (got `{d.number_text(seconds)}`, must be less than 86400)."
-                )
-            if seconds < 0:
-                raise ReqlQueryLogicError(f"max_batch_seconds must be positive (got `{d.number_text(seconds)}`).")
-            self.max_seconds = seconds
-
-    def first(self) -> tuple[int, int, float]:
-        """(rows, bytes, seconds) of the first response, which is smaller so that it comes soon."""
-        rows = self.max_rows if self.max_rows == UNBOUNDED else max(1, self.max_rows // self.scaledown)
-        return rows, max(1, self.max_bytes // self.scaledown), self.max_seconds / self.scaledown
-
-    def later(self) -> tuple[int, int, float]:
-        return self.max_rows, self.max_bytes, self.max_seconds
-
-
-def _option(env: Env, options: dict[str, Any], name: str, default: int) -> int:
-    if name not in options:
-        return default
-    value = as_integer(env, options[name])
-    if value < 1:
-        raise ReqlQueryLogicError(f"`{name}` must be at least 1 (got `{value}`).")
-    return value
 
 
 class StreamCursor:
@@ -133,117 +91,6 @@ class StreamCursor:
             self._left = items[max_rows:]
             items = items[:max_rows]
         return Answer(PARTIAL, items, stream.notes(), cursor=self)
-
-
-class FeedCursor:
-    """The responses of a query with changefeeds: the first comes at once, the others when there is news."""
-
-    __slots__ = ("_empty_after_s", "_env", "_left", "_limits", "_stream", "_was_full")
-
-    def __init__(self, env: Env, stream: Stream, returns_empty_batches: bool) -> None:
-        self._env = env
-        self._stream = stream
-        self._limits = BatchLimits(env)
-        self._left: list[bytes] = []
-        self._was_full = False  # the last batch: then there may be more at once, or it was the end
-        self._empty_after_s = self._limits.max_seconds if returns_empty_batches else None
-
-    def first_batch(self) -> Answer:
-        return self._collect(*self._limits.first()[:2])
-
-    def next_batch(self) -> Answer:
-        max_rows, max_bytes, _ = self._limits.later()
-        if self._was_full:
-            answer = self._collect(max_rows, max_bytes)
-            if answer.items or answer.kind is not PARTIAL:
-                return answer
-        began_s = self._env.world.now_s()
-        while True:
-            if not self._wait(began_s):
-                return Answer(PARTIAL, [], self._notes(), cursor=self)
-            answer = self._collect(max_rows, max_bytes)
-            if answer.items or answer.kind is not PARTIAL:
-                return answer
-
-    def close(self) -> None:
-        self._stream.close()
-        for feed in self._env.feeds:
-            feed.close()
-
-    def _notes(self) -> list[int]:
-        notes: list[int] = self._env.feeds[0].notes()
-        return notes
-
-    def _collect(self, max_rows: int, max_bytes: int) -> Answer:
-        env = self._env
-        items, self._left = self._left, []
-        size = sum(map(len, items))
-        while len(items) < max_rows and size < max_bytes:
-            texts = self._stream.texts(env)
-            if texts is None:
-                self.close()
-                return Answer(SEQUENCE, items, self._notes())
-            items += texts
-            size += sum(map(len, texts))
-            env.fibers.breathe()
-            if not texts and not any(feed.is_ready for feed in env.feeds):
-                break
-        self._left = items[max_rows:]
-        self._was_full = len(items) >= max_rows or size >= max_bytes
-        now_s = env.world.now_s()
-        for feed in env.feeds:
-            feed.last_sent_s = now_s
-        return Answer(PARTIAL, items[:max_rows], self._notes(), cursor=self)
-
-    def _wait(self, began_s: float) -> bool:
-        """Waits until a feed has news and its squash time is over. False: give an empty batch instead."""
-        env = self._env
-        squash_s = max((feed.options.squash_s or 0.0 for feed in env.feeds), default=0.0)
-        if squash_s > 0:
-            rest_s = max(feed.last_sent_s for feed in env.feeds) + squash_s - env.world.now_s()
-            if rest_s > 0:
-                self._let_changes_gather(rest_s)
-        if any(feed.is_ready for feed in env.feeds):
-            return True
-        timeout_s = None
-        if self._empty_after_s is not None:
-            timeout_s = self._empty_after_s - (env.world.now_s() - began_s)
-            if timeout_s <= 0:
-                return False
-        try:
-            env.fibers.wait_for(self._listen, timeout_s)
-        except WaitTimeout:
-            return False
-        finally:
-            for feed in env.feeds:
-                feed.feed.wake = None
-        for feed in env.feeds:
-            feed.look_again()
-        return True
-
-    def _let_changes_gather(self, rest_s: float) -> None:
-        """Waits for the squash time to be over, but not longer than there is room for changes."""
-        feeds = [feed.feed for feed in self._env.feeds]
-
-        def listen(done: Any) -> None:
-            for feed in feeds:
-                feed.filling = lambda: done(None)
-
-        try:
-            if not any(len(feed.queue) * 2 > feed.limit for feed in feeds):
-                self._env.fibers.wait_for(listen, rest_s)
-        except WaitTimeout:
-            return
-        finally:
-            for feed in feeds:
-                feed.filling = None
-
-    def _listen(self, done: Any) -> None:
-        def wake() -> None:
-            done(None)
-
-        for feed in self._env.feeds:
-            feed.feed.wake = wake
 
 
 class Shape:
