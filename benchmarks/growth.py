@@ -1,0 +1,141 @@
+"""How the cost of an operation grows with the table: python -m benchmarks.growth [--most ROWS] [--plot FILE.svg].
+
+One server and one table with an index, from 10,000 rows on, ten times as many at each step; at each size point gets,
+updates, inserts, ranges and index reads of rows all over the table. One rule: the same clients and the same kinds of
+query at each size, so that only the table differs. The plot needs matplotlib (`pip install '.[plots]'`).
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rethinkdb import r
+
+from benchmarks.closed_loop import encode, run
+from benchmarks.operations import key
+from server.child import ServerProcess
+
+FIRST = 10_000
+BATCH = 500
+PER_GROUP = 10
+TABLE = r.table("rows")
+
+
+def row(number: int) -> dict[str, Any]:
+    """A small row: ten share a group, and are far from each other in the table."""
+    return {"id": key(number), "group": number // PER_GROUP, "visits": 0, "text": key(number) * 4}
+
+
+class Fresh(Sequence[bytes]):
+    """Inserts of rows that are not there yet, for as long as somebody asks."""
+
+    def __init__(self, first: int) -> None:
+        self._next = first
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+    def __getitem__(self, at: Any) -> Any:
+        self._next += 1
+        return encode(TABLE.insert({**row(self._next), "id": "+" + key(self._next)}))
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield self[0]
+
+
+OPERATIONS: dict[str, Callable[[int], Any]] = {
+    "point get": lambda n: TABLE.get(key(n)),
+    "update": lambda n: TABLE.get(key(n)).update({"visits": r.row["visits"] + 1}),
+    "range of 50": lambda n: TABLE.between(key(n), r.maxval).order_by(index="id").limit(50),
+    "index read of 10": lambda n: TABLE.get_all(n // PER_GROUP, index="group"),
+}
+
+
+def fill(server: ServerProcess, first: int, most: int) -> float:
+    """Inserts rows [first, most); the server's CPU microseconds per row."""
+
+    class Batches(Sequence[bytes]):
+        def __len__(self) -> int:
+            return (most - first + BATCH - 1) // BATCH
+
+        def __getitem__(self, at: Any) -> Any:
+            begin = first + at * BATCH
+            rows = [row(number) for number in range(begin, min(begin + BATCH, most))]
+            if at >= len(self):
+                raise IndexError(at)
+            return encode(TABLE.insert(rows), durability="soft")
+
+    bodies = Batches()
+    return run(server.port, server.pid, bodies, 2, 0, count=len(bodies)).cpu_us / BATCH
+
+
+def measure(server: ServerProcess, rows: int, seconds: float) -> dict[str, float]:
+    """CPU microseconds of each operation on a table of so many rows."""
+    dice, found = random.Random(rows), {}
+    for name, make in OPERATIONS.items():
+        bodies = [encode(make(dice.randrange(rows))) for _ in range(20_000)]
+        found[name] = min(run(server.port, server.pid, bodies, 16, seconds).cpu_us for _ in range(3))
+    fresh = Fresh(rows)
+    found["insert"] = min(run(server.port, server.pid, fresh, 16, seconds).cpu_us for _ in range(3))
+    return found
+
+
+def draw(found: dict[int, dict[str, float]], path: Path) -> None:
+    """A plot of cost over rows, both logarithmic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "growth"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2))
+    sizes = sorted(found)
+    for name in next(iter(found.values())):
+        axes.plot(sizes, [found[size][name] for size in sizes], marker="o", label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("rows in the table")
+    axes.set_ylabel("µs of the server's CPU per operation")
+    axes.set_ylim(bottom=10)
+    axes.grid(True, which="both", alpha=0.25)
+    axes.legend(frameon=False, fontsize=8, ncols=3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+@click.command()
+@click.option("--most", default=1_000_000, help="Rows of the largest table; 10,000,000 takes half an hour.")
+@click.option("--seconds", default=3.0, help="How long each operation is asked.")
+@click.option("--cache-bytes", default=1 << 30, help="Memory for cached rows.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the data go; else a temporary folder.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draws the figures into this SVG file.")
+def main(most: int, seconds: float, cache_bytes: int, folder: Path | None, plot: Path | None) -> None:
+    """Prints a line per size: CPU microseconds of each operation."""
+    found: dict[int, dict[str, float]] = {}
+    flags = ("--cache-bytes", str(cache_bytes), "--log-level", "error")
+    with tempfile.TemporaryDirectory(dir=folder) as name, ServerProcess(Path(name) / "data", *flags) as server:
+        with server.connect() as conn:
+            r.table_create("rows").run(conn)
+            TABLE.index_create("group").run(conn)
+            TABLE.index_wait("group").run(conn)
+        size, there = FIRST, 0
+        while size <= most:
+            loading = fill(server, there, size)
+            there = size
+            found[size] = measure(server, size, seconds)
+            costs = "  ".join(f"{name} {cost:.0f}" for name, cost in found[size].items())
+            click.echo(f"{size:12,} rows: {costs}  load {loading:.0f}  (µs CPU)")
+            size *= 10
+    if plot is not None:
+        draw(found, plot)
+        click.echo(f"drawn: {plot}")
+
+
+if __name__ == "__main__":
+    main()
