@@ -11,6 +11,8 @@ One rule: what rocksdict gets wrong is dealt with here and nowhere else. Found i
 - A write stall holds the GIL, so writes carry `no_slowdown` and fail instead; a failed batch is used up.
 - `create_checkpoint` holds the GIL while it flushes, so a flush (which does not) comes first.
 - Never fork with an open database: its threads do not exist in the child.
+- A database that is there already is opened with the options it was made with, and RocksDB's own block cache of
+  8 MB, unless they are given a second time, as those of its column family.
 
 Measured (2 busy cores, 150,000 rows of 230 bytes): get 3.3-4.5 µs, miss 0.65 µs thanks to the bloom filters of
 memtable and files (2.9 µs in the memtable without), range rows by `items` 0.42-0.49 µs, by an iterator's
@@ -127,10 +129,12 @@ def database_options(settings: RocksSettings) -> Options:
 
 
 def _open(folder: Path, settings: RocksSettings, access: AccessType | None = None) -> Rdict:
+    options = database_options(settings)
+    families = {"default": options}  # see the module's rule: without, `settings` would only count for a new folder
     try:
         if access is None:
-            return Rdict(str(folder), database_options(settings))
-        return Rdict(str(folder), database_options(settings), access_type=access)
+            return Rdict(str(folder), options, families)
+        return Rdict(str(folder), options, families, access)
     except Exception as error:  # rocksdict knows no narrower class
         raise fault(error) from error
 

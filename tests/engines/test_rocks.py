@@ -152,3 +152,13 @@ def test_faults_are_told_apart() -> None:
     assert isinstance(fault(Exception("Incomplete: Write stall")), Overloaded)
     assert type(fault(Exception("IO error: No space left on device: x"))).__name__ == "DiskFull"
     assert isinstance(fault(Exception("Corruption: block checksum mismatch")), Corrupt)
+
+
+@pytest.mark.parametrize("kind", [RocksEngine, RocksReader])
+def test_a_folder_that_is_there_already_is_opened_with_the_settings_of_now(
+    tmp_path: Path, kind: type[RocksReader]
+) -> None:
+    RocksEngine(tmp_path / "db", SMALL).close()
+    opened = kind(tmp_path / "db", RocksSettings(cache_bytes=48 << 20))
+    assert opened._db.property_int_value("rocksdb.block-cache-capacity") == 48 << 20
+    opened.close()
