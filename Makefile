@@ -4,10 +4,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PACKAGES := model wal consensus storage proxy backup conf server
 ROUNDS ?= 20
+SEEDS ?= 200
+JOBS ?= 1
 # Real processes need no reactor in the test's own.
 REAL := -q -p no:twisted -o addopts=--import-mode=importlib -n 2 --dist loadfile
 
-.PHONY: demo serve cluster test check format integration explore crash docs clean
+.PHONY: demo serve cluster test check format integration explore crash sim docs clean
 
 demo: .venv/.installed  ## the example of the README against a server of its own, then stop
 	$(BIN)/python -m server.demo
@@ -40,6 +42,9 @@ explore: .venv/.installed  ## random tests with new examples, many more of them
 
 crash: .venv/.installed  ## the long crash test
 	$(BIN)/pytest integration/test_crash.py $(REAL) --rounds 200
+
+sim: .venv/.installed  ## a simulated cluster: SEEDS=20000 histories, JOBS=2 processes
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)
 
 docs: .venv/.installed  ## prints docs/compatibility.md from the term registry
 	$(BIN)/python -m server.compatibility > docs/compatibility.md

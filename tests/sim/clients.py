@@ -184,8 +184,16 @@ class _Call:
             if operation.act is not Act.READ and result and self._simulation.world.chance(0.3):
                 self._client.look_around(self._key)
         elif isinstance(error, ReqlOpFailedError):
-            self._simulation.history(self._key).remove(operation)
+            self._forget(operation)
         self._end()
+
+    def _forget(self, operation: Operation) -> None:
+        """It did not happen: take it out of the history, near whose end it is."""
+        history = self._simulation.history(self._key)
+        at = len(history) - 1
+        while history[at] is not operation:
+            at -= 1
+        del history[at]
 
     def give_up(self) -> None:
         """No answer for too long: the outcome stays unknown."""

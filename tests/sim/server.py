@@ -106,7 +106,7 @@ class SimServer:
     def start(self) -> None:
         """Begin a run from what is on the disk. A damaged disk breaks the server for good."""
         world, plan = self.world, self.plan
-        self.clock = ServerClock(world, world.dice.uniform(1 - plan.drift, 1 + plan.drift))
+        self.clock = ServerClock(world, world.dice.uniform(1 - plan.drift, 1 + plan.drift), self)
         self._writer_due = False
         writer = type("Writer", (SteppedWriter,), {"owner": self})
         try:

@@ -53,3 +53,12 @@ def test_the_command_says_how_to_replay(capsys: pytest.CaptureFixture[str]) -> N
     assert "seed 1: held" in output
     assert command.main(["--seeds", "1", "--start", "2"]) == 0
     assert "1 histories held, 0 failed" in capsys.readouterr().out
+
+
+def test_processes_that_share_the_histories_find_what_one_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = []
+    for jobs in ("1", "2"):
+        assert command.main(["--seeds", "3", "--start", "2", "--jobs", jobs]) == 0
+        counts.append(capsys.readouterr().out.rpartition(",")[0])
+    assert counts[0] == counts[1]
+    assert "3 histories held, 0 failed" in counts[0]

@@ -24,26 +24,29 @@ class Violation(AssertionError):
 class Planned:
     """A planned call, as Twisted's delayed calls are: it can be cancelled until it happens."""
 
-    __slots__ = ("_arguments", "_call", "_is_active")
+    __slots__ = ("arguments", "call", "is_active")
+
+    owner: object = None
+    """Whose event it is: nobody else is changed by it. None where anybody may be."""
 
     def __init__(self, call: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        self._call = call
-        self._arguments = arguments
-        self._is_active = True
+        self.call = call
+        self.arguments = arguments
+        self.is_active = True
 
     def active(self) -> bool:
         """Whether it is still to happen."""
-        return self._is_active
+        return self.is_active
 
     def cancel(self) -> None:
         """Let it not happen."""
-        self._is_active = False
+        self.is_active = False
 
     def happen(self) -> None:
         """Call, unless cancelled."""
-        if self._is_active:
-            self._is_active = False
-            self._call(*self._arguments)
+        if self.is_active:
+            self.is_active = False
+            self.call(*self.arguments)
 
 
 class World:
@@ -53,7 +56,7 @@ class World:
         self.seed = seed
         self.dice = Random(seed)
         self.now = 0.0
-        self.after_event: Callable[[], None] = lambda: None
+        self.after_event: Callable[[object], None] = lambda _owner: None
         self.lines: list[str] = []
         self._queue: list[tuple[float, int, Planned]] = []
         self._numbers = count()
@@ -70,18 +73,22 @@ class World:
     def after(self, delay: float, call: Callable[..., object], *arguments: Any) -> Planned:
         """Plan a call."""
         planned = Planned(call, arguments)
-        heappush(self._queue, (self.now + max(0.0, delay), next(self._numbers), planned))
+        self.plan(delay, planned)
         return planned
+
+    def plan(self, delay: float, planned: Planned) -> None:
+        """Let it happen after a while."""
+        heappush(self._queue, (self.now + delay if delay > 0 else self.now, next(self._numbers), planned))
 
     def run(self, until: float) -> None:
         """Let everything happen up to a moment."""
         queue = self._queue
         while queue and queue[0][0] <= until:
             self.now, _, planned = heappop(queue)
-            if planned.active():
+            if planned.is_active:
                 planned.happen()
                 self.events += 1
-                self.after_event()
+                self.after_event(planned.owner)
                 if self.events > MOST_EVENTS:
                     raise Violation(f"more than {MOST_EVENTS} events: the servers talk without end")
                 if self._violation is not None:
@@ -114,17 +121,47 @@ class World:
         return self.dice.random() < probability
 
 
+class _OnServer(Planned):
+    """A planned call of one server: it does not happen to a dead one, and waits for a paused one."""
+
+    __slots__ = ("clock", "source")
+
+    def __init__(
+        self, clock: ServerClock, source: str, call: Callable[..., object], arguments: tuple[Any, ...]
+    ) -> None:
+        super().__init__(call, arguments)
+        self.clock = clock
+        self.source = source
+
+    @property
+    def owner(self) -> object:  # type: ignore[override]
+        """The server."""
+        return self.clock.owner
+
+    def happen(self) -> None:
+        """Call, unless cancelled; a paused server keeps it for later."""
+        clock = self.clock
+        if self.is_active and not clock.is_dead:
+            if clock.missed is not None:
+                clock.missed.append(self)
+            else:
+                self.is_active = False
+                self.call(*self.arguments)
+
+
 class ServerClock:
     """The clock and reactor of one running server: it may run fast or slow, stand still, and die.
 
     A server that is paused gets none of its events until it goes on; its clock shows the time that has passed.
     """
 
-    def __init__(self, world: World, rate: float) -> None:
+    def __init__(self, world: World, rate: float, owner: object = None) -> None:
         self._world = world
         self._rate = rate
         self._started = world.now
-        self._paused: list[tuple[str, Planned]] | None = None
+        self.owner = owner
+        self.missed: list[_OnServer] | None = None
+        """What was to happen while the server is paused; None while it runs."""
         self.is_dead = False
 
     def seconds(self) -> float:
@@ -133,36 +170,28 @@ class ServerClock:
 
     def callLater(self, delay: float, call: Callable[..., object], *arguments: Any) -> Planned:
         """Plan a call of this server, in its own seconds."""
-        planned = Planned(call, arguments)
-        self._world.after(delay / self._rate, self._happen, "timer", planned)
+        planned = _OnServer(self, "timer", call, arguments)
+        self._world.plan(delay / self._rate, planned)
         return planned
 
     def callFromThread(self, call: Callable[..., object], *arguments: Any) -> None:
         """Plan a call of this server as soon as possible."""
-        self.callLater(0, call, *arguments)
+        self._world.plan(0, _OnServer(self, "timer", call, arguments))
 
     def arrive(self, source: str, call: Callable[..., object], *arguments: Any) -> None:
         """Something comes in from outside, over a socket of its own."""
-        self._world.after(0, self._happen, source, Planned(call, arguments))
-
-    def _happen(self, source: str, planned: Planned) -> None:
-        if self.is_dead:
-            return
-        if self._paused is not None:
-            self._paused.append((source, planned))
-        else:
-            planned.happen()
+        self._world.plan(0, _OnServer(self, source, call, arguments))
 
     def pause(self) -> None:
         """Stop the process where it stands."""
-        if self._paused is None:
-            self._paused = []
+        if self.missed is None:
+            self.missed = []
 
     def go_on(self) -> None:
         """Let the process go on: all that it missed happens now, each source's in order, the sources in any."""
-        missed, self._paused = self._paused or [], None
+        missed, self.missed = self.missed or [], None
         delays: dict[str, float] = {}
-        for source, planned in missed:
-            if source not in delays:
-                delays[source] = self._world.dice.uniform(0, 0.01)
-            self._world.after(delays[source], self._happen, source, planned)
+        for planned in missed:
+            if planned.source not in delays:
+                delays[planned.source] = self._world.dice.uniform(0, 0.01)
+            self._world.plan(delays[planned.source], planned)
