@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import msgspec
+from greenlet import GreenletExit
 from twisted.internet.defer import Deferred
 
 import consensus.logstore as logstore_module
@@ -74,6 +75,25 @@ class SteppedWriter(LogWriter):
         self.owner.note_durable(records)
 
 
+class EndingPool(FiberPool):
+    """Fibers that can be ended all at once: one that waits for ever is no garbage that Python would find."""
+
+    def __init__(self, clock: ServerClock) -> None:
+        super().__init__(clock, clock.seconds)
+        self._waiting: list[Any] = []
+
+    def run(self, work: Any, item: Any, done: Any, deadline_s: float | None = None) -> None:
+        """Run an item, and remember it if it waits."""
+        super().run(work, item, done, deadline_s)
+        if item.fiber is not None:
+            self._waiting.append(item)
+
+    def end(self) -> None:
+        """End all fibers where they stand."""
+        for fiber in [*self._idle, *(item.fiber for item in self._waiting if item.fiber is not None)]:
+            fiber.switch.__self__.throw(GreenletExit)
+
+
 class SimServer:
     """A server with its disk. `core`, `node` and what else belongs to a run exist while `is_running`."""
 
@@ -100,6 +120,8 @@ class SimServer:
         """Everything up to here is covered by the durable state."""
         self.durable_vote = (0, 0)
         self.node: Any = None
+        self._pools: list[EndingPool] = []
+        """Of all runs."""
 
     # -- life
 
@@ -185,7 +207,8 @@ class SimServer:
 
     def _build_queries(self) -> None:
         self.head = Head(self.machine.store)
-        self.fibers = FiberPool(self.clock, self.clock.seconds)
+        self.fibers = EndingPool(self.clock)
+        self._pools.append(self.fibers)
         self.replica = Replica(
             self.node,
             self.machine.store,
@@ -206,6 +229,13 @@ class SimServer:
         else:
             self.disk.stop()
         self.engine.crash()
+
+    def end(self) -> None:
+        """The history is over: leave nothing behind."""
+        self.clock.is_dead = True
+        self.is_running = False
+        for pool in self._pools:
+            pool.end()
 
     def _end_run(self) -> None:
         self.is_running = False

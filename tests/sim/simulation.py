@@ -165,8 +165,8 @@ class Simulation:
             violation = str(found)
             self.world.log(f"violation: {violation}")
         finally:
-            for server in self.running():
-                server.clock.is_dead = True
+            for server in self.servers.values():
+                server.end()
         return Outcome(
             self.world.seed,
             violation,
