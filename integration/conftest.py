@@ -13,6 +13,8 @@ from server.child import ServerProcess
 collect_ignore = []
 if shutil.which("npm") is None or subprocess.run(["npm", "ping"], capture_output=True, check=False).returncode:
     collect_ignore.append("test_drivers_js.py")
+if shutil.which("node") is None:
+    collect_ignore.append("test_explorer.py")
 
 
 def pytest_addoption(parser):

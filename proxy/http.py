@@ -1,10 +1,11 @@
-"""The web port: ReQL over HTTP, a status page, and metrics for Prometheus.
+"""The web port: ReQL over HTTP, pages for people, and metrics for Prometheus.
 
     POST /ajax/reql/open-new-connection                id of a new connection
     POST /ajax/reql/?conn_id=ID                        token (8 bytes) + query's JSON -> response frame
     POST /ajax/reql/close-connection?conn_id=ID
     GET  /            what the server says of itself, as a page
-    GET  /metrics     the same as figures
+    GET  /explorer    a page to ask queries on, through the addresses above
+    GET  /metrics     what the server says of itself, as figures
 
 RethinkDB lets every request run as `admin`. Here a request has to name this server as its host (against DNS that is
 rebound to it), must not come from another site's page, and has to log in (HTTP Basic, the drivers' users and
@@ -17,18 +18,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import html
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
 from io import BytesIO
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet import defer, endpoints, ssl, threads
 from twisted.protocols import policies
@@ -37,24 +35,13 @@ from twisted.web import resource, server
 from proxy.clients import Clients
 from proxy.frames import is_noreply
 from proxy.http_reql import HttpConnections, not_open, split_request
+from proxy.pages import Pages, files, status_page
 
 log = logging.getLogger("rewinddb.proxy")
 
 _REQUEST_TIMEOUT_S: Final = 60  # for a request to come in whole
 _MAX_SOCKETS: Final = 2000
 _STRANGERS_BODY_BYTES: Final = 65536  # of a request that shows no credentials where they are needed
-
-Section = tuple[str, Sequence[Sequence[str]]]
-"""A part of the status page: its heading, and rows of cells."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pages:
-    """What the server shows. status: asked anew for each page; registry: all collectors."""
-
-    title: str
-    status: Callable[[], Iterable[Section]]
-    registry: CollectorRegistry
 
 
 class _Refused(Exception):
@@ -181,6 +168,7 @@ class Root(resource.Resource):
         self.max_body_bytes = clients.limits.max_query_bytes + 8
         self._clients = clients
         self._pages = pages
+        self._files = files()
         self._connections = HttpConnections(clients)
 
     def render(self, request: Any) -> Any:
@@ -213,12 +201,16 @@ class Root(resource.Resource):
             return self._reql(user, request, address)
         if request.method not in (b"GET", b"HEAD"):
             return _refuse(request, _Refused(405, "Only GET is allowed here."))
-        if path == b"/":
-            return self._status(request)
         if path == b"/metrics":
             request.setHeader("content-type", CONTENT_TYPE_LATEST)
             return generate_latest(self._pages.registry)
-        return _refuse(request, _Refused(404, "There is nothing here."))
+        file = status_page(self._pages) if path == b"/" else self._files.get(path)
+        if file is None:
+            return _refuse(request, _Refused(404, "There is nothing here."))
+        request.setHeader("content-type", file.content_type)
+        request.setHeader("content-security-policy", file.policy)
+        request.setHeader("x-frame-options", "DENY")
+        return file.content
 
     # -- ReQL -----------------------------------------------------------------------------------------------------
 
@@ -256,40 +248,6 @@ class Root(resource.Resource):
         request.notifyFinish().addErrback(lambda _: connection.forget(token, reply))
         connection.ask(token, query, reply)
         return server.NOT_DONE_YET
-
-    # -- the page -------------------------------------------------------------------------------------------------
-
-    def _status(self, request: Any) -> bytes:
-        request.setHeader("content-type", "text/html; charset=utf-8")
-        request.setHeader("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'")
-        request.setHeader("x-frame-options", "DENY")
-        title = html.escape(self._pages.title)
-        parts = [_PAGE_START.format(title=title)]
-        for heading, rows in self._pages.status():
-            parts.append(f"<h2>{html.escape(heading)}</h2>\n<table>\n")
-            for row in rows:
-                cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-                parts.append(f"<tr>{cells}</tr>\n")
-            parts.append("</table>\n")
-        parts.append("</body>\n</html>\n")
-        return "".join(parts).encode("utf-8", "replace")
-
-
-_PAGE_START = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.4 sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }}
-h1, h2 {{ font-weight: 600; }}
-table {{ border-collapse: collapse; }}
-td {{ border-bottom: 1px solid #ddd; padding: .2rem 1.5rem .2rem 0; vertical-align: top; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-"""
 
 
 def _refuse(request: Any, refused: _Refused) -> bytes:

@@ -37,6 +37,7 @@ from proxy.clients import Clients, Limits
 from proxy.fibers import FiberPool
 from proxy.http import HttpListener
 from proxy.listener import DriverListener
+from proxy.pages import Section
 from proxy.reql.evaluator import ReqlEvaluator
 from proxy.reql.feeds import FeedHub
 from proxy.reql.index_functions import index_keys
@@ -67,6 +68,7 @@ from server.vitals.logs import RecentLog, logs_table
 from server.vitals.rates import Ledger
 from server.vitals.stats import Stats
 from server.web import Vitals
+from server.web_status import backup_sections, cluster_section
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
@@ -293,7 +295,12 @@ class Assembly:
         site, data_dir = (lambda: self._system.site), str(self._folder.path)
         vitals = Vitals(site, data_dir, self._node, self._store, self._machine, self._clients)
         tls = certificate(http.tls.certificate_file, http.tls.key_file, http.tls.ca_file)
-        pages = vitals.pages(BackupCollector(self._backups))
+
+        def sections() -> Iterator[Section]:
+            yield cluster_section(self._plug.cluster)
+            yield from backup_sections(self._backups)
+
+        pages = vitals.pages(sections, BackupCollector(self._backups))
         return HttpListener(self._clients, pages, self._reactor, http.address, http.port, tls)
 
     async def _start_web(self, web: HttpListener) -> None:

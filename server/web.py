@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from consensus.logstore import LogStore
 from consensus.node import Node
 from proxy.clients import Clients
-from proxy.http import Pages, Section
 from proxy.metrics import ClientsCollector
+from proxy.pages import Pages, Section
 from server.system import Site
 from storage.machine import Machine
 
@@ -37,14 +37,22 @@ class Vitals:
         self._machine = machine
         self._clients = clients
 
-    def pages(self, *more: Collector) -> Pages:
-        """For the web port; `more` figures come from rooms that this one does not know."""
+    def pages(self, sections: Callable[[], Iterable[Section]], *more: Collector) -> Pages:
+        """For the web port; further sections and `more` figures come from rooms that this one does not know."""
         registry = CollectorRegistry()
         for collector in more:
             registry.register(collector)
         registry.register(ClientsCollector(self._clients))
         registry.register(ServerCollector(self))
-        return Pages(f"RewindDB {self._site().name}", self.sections, registry)
+
+        def status() -> Iterator[Section]:
+            yield self.server()
+            yield self.tables_section()
+            figures = [(_words(name), _shown(name, value)) for name, (_, value) in self.figures().items()]
+            yield Section("Log and storage", figures)
+            yield from sections()
+
+        return Pages(f"RewindDB {self._site().name}", status, registry)
 
     def figures(self) -> dict[str, tuple[str, float]]:
         """Name -> (what it is, value) of the log and the storage."""
@@ -69,32 +77,41 @@ class Vitals:
             for table in database.tables.values():
                 yield database.name, table.name, self._machine.store.count(table.table_id)
 
-    def sections(self) -> Iterable[Section]:
-        """The status page."""
+    def server(self) -> Section:
+        """What this server is."""
         site = self._site()
-        started = datetime.fromtimestamp(site.started, UTC).isoformat(timespec="seconds")
-        yield (
-            "Server",
-            [
-                ("name", site.name),
-                ("version", site.version),
-                ("id", site.server_id),
-                ("running since", started),
-                ("data folder", self._data_dir),
-                ("port for drivers", str(site.driver_port)),
-                ("connections", str(len(self._clients.members))),
-            ],
-        )
-        yield (
-            "Log and storage",
-            [(name.replace("_", " "), _shown(value)) for name, (_, value) in self.figures().items()],
-        )
+        started = datetime.fromtimestamp(site.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        rows = [
+            ("name", site.name),
+            ("version", site.version),
+            ("id", site.server_id),
+            ("running since", started),
+            ("data folder", self._data_dir),
+            ("port for drivers", str(site.driver_port)),
+            ("connections", f"{len(self._clients.members):,}"),
+            ("queries so far", f"{self._clients.queries_total:,}"),
+        ]
+        return Section("Server", rows)
+
+    def tables_section(self) -> Section:
+        """The tables by name, and how many rows they have."""
         rows = [(f"{database}.{table}", f"{count:,} rows") for database, table, count in sorted(self.tables())]
-        yield f"Tables ({len(rows)})", rows[:TABLES_SHOWN]
+        return Section(f"Tables ({len(rows)})", rows[:TABLES_SHOWN] or [("There is none yet.", "")])
 
 
-def _shown(value: Any) -> str:
-    return f"{value:,}"
+def _words(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
+
+
+def _shown(name: str, value: float) -> str:
+    """A figure for people: sizes in the unit that fits."""
+    if not name.endswith("_bytes"):
+        return f"{value:,}"
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} GiB"
 
 
 class ServerCollector(Collector):

@@ -15,9 +15,10 @@ from twisted.internet.task import Clock, deferLater
 from proxy.auth import UserDirectory, make_credential, passwordless_admin
 from proxy.clients import Clients, Limits
 from proxy.fibers import FiberPool
-from proxy.http import Gate, HttpListener, Pages
+from proxy.http import Gate, HttpListener
 from proxy.http_reql import MAX_CONNECTIONS, TIMEOUT_S, HttpConnection, HttpConnections
 from proxy.metrics import ClientsCollector
+from proxy.pages import Pages, Section
 
 in_thread = threads.deferToThread
 WAIT, CHANGES, RANGE = 177, 152, 173
@@ -35,7 +36,7 @@ def web(serving):
         server = await serving(limits=Limits(**limits))
         registry = CollectorRegistry()
         registry.register(ClientsCollector(server.clients))
-        pages = Pages("A <server>", lambda: [("Tables", [("a.b", "<1> row"), ("c", "2")])], registry)
+        pages = Pages("A <server>", lambda: [Section("Tables", [("a.b", "<1> row"), ("c", "2")])], registry)
         address = "0.0.0.0" if is_public else "127.0.0.1"
         port = HttpListener(server.clients, pages, reactor, address, 0, hosts=["Db.Example"])
         await port.start()
@@ -269,7 +270,7 @@ async def test_the_page_and_the_metrics(web):
         page = get(server.url)
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "default-src 'none'" in page.headers["content-security-policy"]
-        assert "<h1>A &lt;server&gt;</h1>" in page.text
+        assert "<title>A &lt;server&gt;</title>" in page.text
         assert "<td>a.b</td><td>&lt;1&gt; row</td>" in page.text
         key = opened(server)
         ask(server, key, 1, [1, 5])
