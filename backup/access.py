@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from backup.sealing import keyring_from
+from backup.sealing import DEFAULT_LEVEL, keyring_from
 from backup.vault import PAUSES_S, Vault, VaultUnavailable, check_url
 from model.errors import BadSetting
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
-DEFAULT_LEVEL: Final = 3
 MAX_LEVEL: Final = 19
 _SECRET_WORDS: Final = ("password", "secret", "token", "passphrase", "credential")
 

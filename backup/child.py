@@ -28,6 +28,7 @@ from typing import Any, Final
 from model.errors import RewindError
 
 NICENESS: Final = 10
+ASKED_NICENESS: Final = 4  # somebody waits for the past
 SHIPPING_NICENESS: Final = 1  # little work, but others wait for it
 TELL_EVERY_S: Final = 0.25
 ABANDONED: Final = 3  # exit code when standard input ended
@@ -47,6 +48,14 @@ JOBS: Final = {
     "bring_back": "backup.restore_jobs",
     "tell_versions": "backup.restore_jobs",
     "compare_moments": "backup.restore_jobs",
+}
+
+
+NICENESS_OF: Final = {
+    "ship": SHIPPING_NICENESS,
+    "bring_back": ASKED_NICENESS,
+    "tell_versions": ASKED_NICENESS,
+    "compare_moments": ASKED_NICENESS,
 }
 
 
@@ -96,7 +105,7 @@ def main() -> int:
     """Does the job on standard input; the exit code is 0 if it was done."""
     line = Line()
     kind = str(line.job.get("job"))
-    _be_modest(SHIPPING_NICENESS if kind == "ship" else NICENESS)
+    _be_modest(NICENESS_OF.get(kind, NICENESS))
     try:
         if kind not in JOBS:
             raise RewindError(f"There is no job {kind!r}.")
@@ -116,6 +125,8 @@ def main() -> int:
 def _be_modest(niceness: int) -> None:
     """Processor and disk go to the server first."""
     os.nice(niceness)
+    if hasattr(os, "SCHED_BATCH"):  # a process that wakes up does not take the processor from one that answers queries
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     ionice = shutil.which("ionice")
     if ionice:
         subprocess.run([ionice, "-c", "2", "-n", "7", "-p", str(os.getpid())], check=False, capture_output=True)

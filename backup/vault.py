@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import fsspec  # type: ignore[import-untyped]
 
-from backup.sealing import Keyring, digest, seal, unseal
+from backup.sealing import DEFAULT_LEVEL, Keyring, digest, seal, unseal
 from model.errors import BadSetting, RewindError, UnfitArchive
 
 FORMAT: Final = 1
@@ -56,7 +56,7 @@ class Vault:
         url: str,
         options: Mapping[str, Any] | None = None,
         keyring: Keyring | None = None,
-        level: int = 3,
+        level: int = DEFAULT_LEVEL,
         pauses_s: Sequence[float] = (),
     ) -> None:
         """pauses_s: between attempts of reading or writing one object; none: one attempt (see PAUSES_S)."""

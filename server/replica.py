@@ -115,6 +115,28 @@ class Waits(Protocol):
     def wait_for(self, begin: Callable[[Done], object], timeout_s: float | None = None) -> Any: ...
 
 
+class Settled:
+    """How a commit ended, for one who asks later; it may have ended before that, or end after it."""
+
+    __slots__ = ("_answer", "_told")
+
+    def __init__(self) -> None:
+        self._answer: tuple[Exception | None] | None = None
+        self._told: Done | None = None
+
+    def done(self, error: Exception | None = None) -> None:
+        """It has ended."""
+        self._answer = (error,)
+        if self._told is not None:
+            self._told(error)
+
+    def tell(self, told: Done) -> None:
+        """Calls `told` when it has ended, at once if it has."""
+        self._told = told
+        if self._answer is not None:
+            told(*self._answer)
+
+
 class Replica:
     """The `Data` port of the evaluator, over the log and the applied state of this server."""
 
@@ -199,6 +221,12 @@ class Replica:
             self._soft = place
             return
         self._wait_until_applied(place)
+
+    def commit_later(self, effects: list[Effect]) -> Callable[[], None]:
+        """As a hard commit whose end is not waited for; what is returned waits for it, and raises what went wrong."""
+        settled = Settled()
+        self._log.when_applied(*self._propose(effects), settled.done)
+        return lambda: self._fibers.wait_for(settled.tell)
 
     def confirm(self) -> None:
         """Returns when what was read of the head is sure to stay. Raises NotLeader if it may not."""

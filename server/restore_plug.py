@@ -7,17 +7,17 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 
 from proxy.fibers import FiberPool
-from proxy.reql.env import Data
 from server.backup_plug import WORK_FOLDER
 from server.backup_service import BackupService, Pauses
 from server.folder import DataFolder
 from server.past_tables import past_tables
 from server.restore_work import RestoreWork
+from server.restore_writing import Store
 from server.system import SystemTables
 
 
 def plug_restores(
-    service: BackupService, system: SystemTables, data: Data, fibers: FiberPool, folder: DataFolder, reactor: Any
+    service: BackupService, system: SystemTables, data: Store, fibers: FiberPool, folder: DataFolder, reactor: Any
 ) -> RestoreWork:
     """From now on the service takes restores, and questions about the past have tables.
 

@@ -24,7 +24,6 @@ from model.catalog import Catalog
 from model.errors import BadSetting, ReqlError, RewindError
 from model.keys import primary_key_bytes
 from proxy.answers import Fibers
-from proxy.reql.env import Data
 from server.backup_archiver import Archiver, LogState
 from server.backup_children import ChildFailed, Children
 from server.backup_lane import Job
@@ -37,7 +36,7 @@ from server.restore_asking import (
     restore_fields,
     targets_of,
 )
-from server.restore_writing import TableRestore, drop_effects, put_documents, scratch_databases
+from server.restore_writing import Store, TableRestore, drop_effects, put_documents, scratch_databases
 
 log = logging.getLogger("rewinddb.backup")
 
@@ -63,7 +62,7 @@ class RestoreWork:
 
     def __init__(
         self,
-        data: Data,
+        data: Store,
         fibers: Errands,
         ledger: Ledger,
         children: Children,

@@ -8,10 +8,11 @@ is cancelled leaves nothing, and what a crash leaves is dropped by the next lead
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from backup.selection import TableName
@@ -30,7 +31,14 @@ SCRATCH_UUID: Final = "72657374-"  # what the UUIDs of databases of unfinished r
 USERS: Final = "users"
 BATCH_ROWS: Final = 250  # more per entry would keep other queries waiting for longer than 2 ms
 BATCH_BYTES: Final = 256 << 10
+MOST_UNDER_WAY: Final = 4  # batches in the log and not yet applied: the disk writes some while the next are read
 LOOK_AGAIN_S: Final = 0.02
+
+
+class Store(Data, Protocol):
+    """The data, and commits whose end is waited for later."""
+
+    def commit_later(self, effects: list[Effect]) -> Callable[[], None]: ...
 
 
 def scratch_databases(catalog: Catalog) -> list[Database]:
@@ -53,7 +61,7 @@ class TableRestore:
 
     def __init__(
         self,
-        data: Data,
+        data: Store,
         fibers: Fibers,
         targets: Sequence[Target],
         rows: Path,
@@ -116,16 +124,22 @@ class TableRestore:
 
     def _write_rows(self) -> tuple[int, int]:
         rows = size = 0
+        under_way: deque[Callable[[], None]] = deque()
         with Image(self._rows) as image:
             for target in self._targets:
                 source_id = target.source["table_id"]
                 self._job.update(phase=f"rows of {target.name}")
                 for effects, row_bytes in _batches(image, source_id, self._ids[source_id]):
                     self._stop_if_cancelled()
-                    self._data.commit(effects, "hard")
+                    if len(under_way) == MOST_UNDER_WAY:
+                        under_way.popleft()()
+                    under_way.append(self._data.commit_later(effects))
+                    self._fibers.breathe()
                     rows += len(effects)
                     size += row_bytes
                     self._on_rows(rows, size)
+            for wait in under_way:
+                wait()
         return rows, size
 
     def _build_indexes(self) -> None:

@@ -39,7 +39,7 @@ def vault() -> None:
 @click.option("--passphrase-file", default="", metavar="FILE", help="Encrypt with the passphrase in this file.")
 @click.option("--options-file", default="", metavar="FILE", help="JSON with options of the file system, secrets too.")
 @click.option("--env", "environment", multiple=True, metavar="OPTION=VARIABLE", help="Option from the environment.")
-@click.option("--level", type=click.IntRange(0, 19), help="Compression level of zstd, 0 for none. [3]")
+@click.option("--level", type=click.IntRange(0, 19), help="Compression level of zstd, 0 for none. [2]")
 @click.option("--optional", "is_optional", is_flag=True, help="The log is not kept for it while it is away.")
 @click.option("--keep-images", type=click.IntRange(1), help="Retention: the newest so many images stay.")
 @click.option("--keep-days", type=float, help="Retention: images not older stay.")

@@ -150,6 +150,23 @@ def test_a_hard_write_waits_until_it_is_applied(world):
     assert decode(log.entries[0]).time_ms == 1000
 
 
+def test_the_end_of_a_commit_can_be_waited_for_later(world):
+    log, head, replica = world
+    first, second = Run(replica.commit_later, ROW), Run(replica.commit_later, ROW)
+    assert first.ended
+    assert second.ended
+    assert len(head.staged) == 2
+    waiting = Run(first.result)
+    assert not waiting.ended
+    log.apply(1)
+    assert waiting.ended
+    assert waiting.result is None
+    log.apply(2, error=LeadershipLost("gone"))
+    late = Run(second.result)
+    assert late.ended
+    assert isinstance(late.result, LeadershipLost)
+
+
 def test_a_soft_write_does_not_wait_but_later_reads_do(world):
     log, _, replica = world
     assert Run(replica.commit, ROW, "soft").ended

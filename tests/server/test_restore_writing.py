@@ -32,7 +32,7 @@ class DirectData:
 
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(RocksEngine(folder, SETTINGS), index_keys)
-        self.commits = 0
+        self.commits = self.waited = 0
         self.fail_at: int | None = None
         self.index_ready = self.machine.store.index_ready
 
@@ -46,6 +46,24 @@ class DirectData:
             raise NotLeader("another server leads")
         index = self.machine.applied_index + 1
         self.machine.apply([(index, encode(list(effects), index))])
+
+    def commit_later(self, effects):
+        """Done at once; what went wrong is told to who waits for it, as a log tells it."""
+        error = None
+        try:
+            self.commit(effects, "hard")
+        except NotLeader as failure:
+            error = failure
+
+        def wait():
+            self.waited += 1
+            if error is not None:
+                raise error
+
+        return wait
+
+    def breathe(self):
+        """Nobody else wants a turn."""
 
     def change_catalog(self, change):
         effects, result = change(copy_catalog(self.catalog), count(self.catalog.next_id).__next__)
@@ -120,6 +138,7 @@ def restore(data: DirectData, scratch: Path, *targets: Target, replace: bool = F
 def test_tables_come_back_as_they_were(data: DirectData, scratch: Path) -> None:
     (rows, size), told = restore(data, scratch, target(7, "shop.orders"), target(9, "gone.notes"))
     assert rows == 3010 and told[-1] == (rows, size)
+    assert data.waited == 13  # each batch's end
     assert data.rows(TableName("shop", "orders")) == some_rows(3000)
     assert data.rows(TableName("gone", "notes")) == some_rows(10)
     orders = data.catalog.databases["shop"].tables["orders"]
