@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from rethinkdb import errors, r
 
+from integration.small_disk import SmallDisk
 from server.child import ServerProcess
 from server.cluster_joining import SECRET_BYTES, Invitation, encode_token, key_of
 
@@ -113,12 +114,13 @@ def free_port():
 
 
 class Member:
-    """One server of a cluster, over all its lives."""
+    """One server of a cluster, over all its lives, on a disk of its own if one is given (`SmallDisk`)."""
 
-    def __init__(self, cluster, name):
+    def __init__(self, cluster, name, disk=None):
         self.cluster = cluster
         self.name = name
-        self.folder = cluster.folder / name
+        self.disk = disk
+        self.folder = cluster.folder / name if disk is None else disk.folder / "data"
         self.cluster_port = free_port()
         self.wire_port = cluster.wires.add(self.cluster_port)
         self.id = 0
@@ -128,6 +130,8 @@ class Member:
 
     def start(self, *flags, **options):
         port = ("--driver-port", str(self.driver_port)) if self.driver_port else ()
+        if self.disk is not None:
+            options["command"] = self.disk.server
         self.process = ServerProcess(
             self.folder,
             "--name",
@@ -167,11 +171,12 @@ class Member:
 
 
 class Cluster:
-    """Servers that found each other by invitations."""
+    """Servers that found each other by invitations. disk_megabytes: of the disk that each has for itself, if any."""
 
-    def __init__(self, folder: Path, *flags):
+    def __init__(self, folder: Path, *flags, disk_megabytes=0):
         self.folder = folder
         self.flags = flags
+        self.disk_megabytes = disk_megabytes
         self.wires = Wires()
         self.members = []
 
@@ -183,7 +188,9 @@ class Cluster:
         return self
 
     def add(self, *flags, name="", **options):
-        member = Member(self, name or f"s{len(self.members) + 1}")
+        name = name or f"s{len(self.members) + 1}"
+        disk = SmallDisk(self.folder / f"disk of {name}", self.disk_megabytes) if self.disk_megabytes else None
+        member = Member(self, name, disk)
         join = ("--join", self.invite()) if self.members else ()
         self.members.append(member)
         member.start(*join, *flags, **options)
@@ -250,6 +257,8 @@ class Cluster:
         for member in self.members:
             if member.process is not None:
                 member.kill()
+            if member.disk is not None and self.disk_megabytes:
+                member.disk.close()
         self.wires.close()
 
     def output(self):
@@ -258,16 +267,23 @@ class Cluster:
 
 
 class Faults:
-    """Does things to a cluster of which a majority stays: kills, pauses, cuts, moves the lead."""
+    """Does things to a cluster of which a majority stays: kills, pauses, cuts, fills disks, moves the lead."""
 
     def __init__(self, cluster, dice: random.Random):
         self.cluster = cluster
         self.dice = dice
         self.done = []
+        self.ended_by_full_disks = 0
+
+    def __str__(self):
+        counts = ", ".join(f"{self.done.count(name)} {name}" for name in sorted(set(self.done)))
+        return f"{len(self.done)} faults: {counts}; {self.ended_by_full_disks} servers ended by full disks"
 
     def one(self):
         """One fault, begun and ended again."""
-        kinds = (self.kill, self.pause, self.isolate, self.cut_one_way, self.transfer, self.stop)
+        kinds = [self.kill, self.pause, self.isolate, self.cut_one_way, self.transfer, self.stop]
+        if self.cluster.disk_megabytes:
+            kinds += [self.fill_disk] * 2
         kind = self.dice.choice(kinds)
         self.done.append(kind.__name__)
         kind()
@@ -310,6 +326,29 @@ class Faults:
         self.cluster.wires.cut = {(member.id, other.id)}
         self._rest(0.5, 2.5)
         self.cluster.heal()
+
+    def fill_disk(self):
+        """A server's disk is full for a while, which ends the server once it has to write more than it has."""
+        member = self._victim()
+        member.disk.fill()
+        self._rest(0.5, 4.0)
+        member.disk.free()
+        applied = self._applied(member)
+        wait_until(lambda: not member.process.is_running or self._applied(member) > applied, "an end or going on")
+        if not member.process.is_running:
+            assert member.process.wait() == 1, member.process.output
+            assert "space" in member.process.output
+            self.ended_by_full_disks += 1
+            member.start()
+
+    def _applied(self, member):
+        """How far a server is, by its own word; what is applied is on its disk. -1 if it is not there."""
+        try:
+            with member.connect() as conn:
+                row = r.db("rethinkdb").table("members", read_mode="outdated").get(member.id)
+                return row["log"]["applied"].run(conn)
+        except (errors.ReqlError, errors.ReqlDriverError, OSError):
+            return -1
 
     def transfer(self):
         heir = self.dice.choice(self.cluster.followers())

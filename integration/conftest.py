@@ -19,8 +19,8 @@ if shutil.which("node") is None:
 
 def pytest_addoption(parser):
     parser.addoption("--rounds", type=int, default=20, help="how often the crash tests kill the server")
-    parser.addoption("--cluster-seconds", type=int, default=30, help="how long faults go on in the cluster test")
-    parser.addoption("--cluster-members", type=int, default=3, help="how many servers the cluster test has")
+    parser.addoption("--cluster-seconds", type=int, default=60, help="how long faults go on in the cluster test")
+    parser.addoption("--cluster-members", type=int, default=5, help="how many servers the cluster test has")
     parser.addoption("--seed", type=int, default=None, help="replays the choices of an earlier run")
 
 

@@ -20,9 +20,9 @@ def cluster_of(tmp_path):
     made = []
 
     def make(count, *flags, **options):
-        cluster = Cluster(tmp_path, *flags)
+        cluster = Cluster(tmp_path, *flags, **options)
         made.append(cluster)
-        return cluster.grow(count, **options)
+        return cluster.grow(count)
 
     yield make
     for cluster in made:
@@ -30,10 +30,17 @@ def cluster_of(tmp_path):
         cluster.close()
 
 
+OWN_DISKS = """
+log: {segment_bytes: 1_048_576, retain_bytes: 0, catch_up_bytes: 4_194_304}
+storage: {flush_interval_ms: 500, cache_bytes: 67_108_864}
+"""
+
+
 @pytest.mark.timeout(4000)
-def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request):
+def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request, tmp_path):
     seconds = request.config.getoption("--cluster-seconds")
-    cluster = cluster_of(request.config.getoption("--cluster-members"))
+    count = request.config.getoption("--cluster-members")
+    cluster = cluster_of(count, *settings(tmp_path, OWN_DISKS), disk_megabytes=100)
     with cluster.leader().connect() as conn:
         prepare(conn)
     books, end = run_clients(6, cluster.members, rng.random())
@@ -46,7 +53,7 @@ def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request):
     cluster.heal()
     with cluster.leader().connect() as conn:
         books.check(conn)
-    print(books, faults.done)  # noqa: T201
+    print(books, faults)  # noqa: T201
     assert books.done > 20 * len(faults.done)
     wait_until(lambda: len({state_of(member) for member in cluster.members}) == 1, "equal states on all members")
 

@@ -10,6 +10,7 @@ import pytest
 from rethinkdb import errors, r
 
 from integration.cluster_kit import Cluster, Member, wait_until
+from integration.small_disk import SmallDisk
 from server.child import ROOT, DidNotStart, ServerProcess
 from tests.pem import authority, signed
 
@@ -141,30 +142,20 @@ def test_servers_prove_themselves_by_certificates(cluster_of, start, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 60 MB in a mount namespace of its own; gives its folder and how to run commands there."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    script = f"mount -t tmpfs -o size=60m none {disk} && echo mounted && exec cat"
-    holder = subprocess.Popen(
-        ["unshare", "-rm", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "mounted\n", "this machine lets nobody mount a file system"
-    yield disk, ("nsenter", "-t", str(holder.pid), "-U", "-m", "--preserve-credentials", f"--wd={ROOT}", "--")
-    holder.stdin.close()
-    holder.wait()
+    """A file system of 60 MB."""
+    disk = SmallDisk(tmp_path / "disk", 60)
+    yield disk
+    disk.close()
 
 
 @pytest.mark.timeout(300)
 def test_a_nearly_full_disk_moves_the_lead_to_another_server(cluster_of, small_disk, tmp_path):
-    disk, inside = small_disk
     config = tmp_path / "small.yaml"
     config.write_text("log: {segment_bytes: 2_097_152, retain_bytes: 0}\n")
     cluster = cluster_of(2, "--config", str(config))
-    on_disk = Member(cluster, "small")
-    on_disk.folder = disk / "data"
+    on_disk = Member(cluster, "small", small_disk)
     cluster.members.append(on_disk)
-    command = (*inside, sys.executable, "-m", "server")
-    on_disk.start("--join", cluster.invite(), command=command)
+    on_disk.start("--join", cluster.invite())
     on_disk.id = wait_until(lambda: cluster.row_of("small"), "its row")["id"]
     cluster.wait_for_voters(3)
     with cluster.members[0].connect() as conn:
@@ -172,23 +163,16 @@ def test_a_nearly_full_disk_moves_the_lead_to_another_server(cluster_of, small_d
         members = r.db("rethinkdb").table("members")
         assert members.get(on_disk.id).update({"is_leader": True}).run(conn)["errors"] == 0
         wait_until(lambda: cluster.leader() is on_disk, "the lead on the small disk")
-        free = json.loads(subprocess.check_output([*inside, sys.executable, "-c", FREE, str(disk)]))
-        ballast = (free - 4_000_000) // 1_000_000
-        subprocess.run(
-            [*inside, "dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=1MB", f"count={ballast}"], check=True
-        )
+        small_disk.fill(leave_bytes=4_000_000)
         wait_until(lambda: cluster.leader() is not on_disk, "the lead elsewhere")
         assert r.table("t").insert({"id": 1}).run(conn)["inserted"] == 1
         row = members.get(on_disk.id).run(conn)
         assert row["health"] in ("disk nearly full", "ok")
         wait_until(lambda: members.get(on_disk.id).run(conn)["health"] == "disk nearly full", "its health")
         # Full for good: that server ends, the others go on.
-        subprocess.run([*inside, "dd", "if=/dev/zero", f"of={disk / 'more'}", "bs=1MB", "count=100"], check=False)
+        small_disk.fill()
         until_it_ends(conn, on_disk)
         assert r.table("t").insert({"id": "after"}).run(conn)["inserted"] == 1
-
-
-FREE = "import os, sys; s = os.statvfs(sys.argv[1]); print(s.f_bavail * s.f_frsize)"
 
 
 def until_it_ends(conn, member):

@@ -1,13 +1,13 @@
 """A disk that takes no more: writes end with a clear error, and what was acknowledged stays."""
 
 import resource
-import subprocess
 import sys
 
 import pytest
 from rethinkdb import errors, r
 
-from server.child import ROOT, DidNotStart
+from integration.small_disk import SmallDisk
+from server.child import DidNotStart
 
 
 def insert_until_refused(conn, first, size):
@@ -43,27 +43,18 @@ def test_a_disk_that_refuses_writes_stops_the_server_and_keeps_what_was_acknowle
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 40 MB in a mount namespace of its own; gives its folder and how to run commands there."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    script = f"mount -t tmpfs -o size=40m none {disk} && echo mounted && exec cat"
-    holder = subprocess.Popen(
-        ["unshare", "-rm", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdout.readline() == "mounted\n", "this machine lets nobody mount a file system"
-    yield disk, ("nsenter", "-t", str(holder.pid), "-U", "-m", "--preserve-credentials", f"--wd={ROOT}", "--")
-    holder.stdin.close()
-    holder.wait()
+    """A file system of 40 MB."""
+    disk = SmallDisk(tmp_path / "disk", 40)
+    yield disk
+    disk.close()
 
 
 def test_a_full_disk_stops_writes_and_with_space_again_everything_acknowledged_is_there(start, small_disk, tmp_path):
-    disk, inside = small_disk
     config = tmp_path / "small.yaml"
     config.write_text("log: {segment_bytes: 1_048_576}\n")
-    ballast = disk / "ballast"
-    subprocess.run([*inside, "dd", "if=/dev/zero", f"of={ballast}", "bs=1M", "count=16"], check=True)
-    command = (*inside, sys.executable, "-m", "server")
-    server = start("--config", str(config), data_dir=disk / "data", command=command)
+    small_disk.fill(leave_bytes=24_000_000)
+    flags, where = ("--config", str(config)), {"data_dir": small_disk.folder / "data", "command": small_disk.server}
+    server = start(*flags, **where)
     conn = server.connect()
     r.table_create("t").run(conn)
     acknowledged, error = insert_until_refused(conn, 0, 50_000)
@@ -72,9 +63,9 @@ def test_a_full_disk_stops_writes_and_with_space_again_everything_acknowledged_i
     assert server.wait() == 1
     assert "Free" in server.output or "space" in server.output
     with pytest.raises(DidNotStart, match="space"):
-        start("--config", str(config), data_dir=disk / "data", command=command)
-    subprocess.run([*inside, "rm", str(ballast)], check=True)
-    check_rows(start("--config", str(config), data_dir=disk / "data", command=command), acknowledged)
+        start(*flags, **where)
+    small_disk.free()
+    check_rows(start(*flags, **where), acknowledged)
 
 
 def test_a_failed_sync_stops_the_server_and_is_never_tried_again(start, tmp_path):
@@ -92,12 +83,11 @@ def test_a_failed_sync_stops_the_server_and_is_never_tried_again(start, tmp_path
 
 
 def test_a_folder_that_can_only_be_read_is_refused(start, small_disk):
-    disk, inside = small_disk
-    command = (*inside, sys.executable, "-m", "server")
-    assert start("--cache-bytes", "8388608", data_dir=disk / "data", command=command).stop() == 0
-    subprocess.run([*inside, "mount", "-o", "remount,ro", str(disk)], check=True)
+    where = {"data_dir": small_disk.folder / "data", "command": small_disk.server}
+    assert start("--cache-bytes", "8388608", **where).stop() == 0
+    small_disk.run("mount", "-o", "remount,ro", str(small_disk.folder))
     with pytest.raises(DidNotStart, match=r"Cannot use the data folder .*: Read-only file system"):
-        start("--cache-bytes", "8388608", data_dir=disk / "data", command=command)
+        start("--cache-bytes", "8388608", **where)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(start, tmp_path):
