@@ -10,7 +10,6 @@ import threading
 import time
 from collections import defaultdict
 from itertools import count
-from math import inf
 
 from rethinkdb import errors, r
 
@@ -21,11 +20,27 @@ LOST = (errors.ReqlDriverError, errors.ReqlTimeoutError, errors.ReqlOpIndetermin
 DB = r.db("test")
 
 
+TABLES = ("registers", "counters", "sets", "rows")
+
+
 def prepare(conn):
-    for name in ("registers", "counters", "sets"):
+    for name in TABLES:
         DB.table_create(name).run(conn)
         DB.table(name).wait().run(conn)
-    DB.table("counters").insert([{"id": n, "n": 0} for n in range(16)]).run(conn)
+
+
+def bits(members):
+    """A set of small numbers as the bits of one."""
+    return sum(1 << member for member in members)
+
+
+START = {"registers": None, "counters": 0, "sets": 0}
+READS = {
+    "registers": lambda row: row and row["v"],
+    "counters": lambda row: row["n"] if row else 0,
+    "sets": lambda row: bits(row["members"]) if row else 0,
+}
+"""What an object of each table holds, by its row."""
 
 
 class Books:
@@ -42,24 +57,19 @@ class Books:
         self.problems = []
         self.added = set()
         self.not_added = set()
-        self.counted = defaultdict(int)
-        self.maybe_counted = defaultdict(int)
 
     def check(self, conn):
         """Holds everything against what the database says in the end; raises AssertionError."""
         assert not self.problems, self.problems[:3]
-        for key, history in self.histories.items():
-            row = DB.table("registers", read_mode="majority").get(key).run(conn)
+        for (table, key), history in self.histories.items():
             now = time.monotonic()
-            last = Operation(Act.READ, now, returned=now + 1, result=row and row["v"], client="the end")
-            verdict = check([*history, last])
-            assert verdict.is_linearizable, f"register {key}: {verdict}"
-        found = {row["id"] for row in DB.table("sets", read_mode="majority").run(conn)}
+            held = READS[table](DB.table(table, read_mode="majority").get(key).run(conn))
+            last = Operation(Act.READ, now, returned=now + 1, result=held, client="the end")
+            verdict = check([*history, last], START[table])
+            assert verdict.is_linearizable, f"{table} {key}: {verdict}"
+        found = {row["id"] for row in DB.table("rows", read_mode="majority").run(conn)}
         assert self.added <= found, f"acknowledged and lost: {sorted(self.added - found)[:5]}"
         assert not self.not_added & found, f"said not to be done, but done: {sorted(self.not_added & found)[:5]}"
-        for number, row in enumerate(DB.table("counters", read_mode="majority").order_by("id").run(conn)):
-            low = self.counted[number]
-            assert low <= row["n"] <= low + self.maybe_counted[number], f"counter {number}: {row['n']}, counted {low}"
 
     def __str__(self):
         return f"{self.done} operations done, {self.failed} surely not, {self.unknown} unknown"
@@ -76,7 +86,8 @@ class Client(threading.Thread):
         self.dice = random.Random(f"{seed} {number}")
         self.ended = threading.Event()
         self.conn = None
-        self.keys = [f"{books.name}-{number % 2}-{n}" for n in range(3)]  # shared by half of the clients
+        # Shared by half of the clients.
+        self.keys = {table: [f"{books.name}-{number % 2}-{n}" for n in range(3)] for table in START}
 
     def run(self):
         while not self.ended.is_set():
@@ -104,7 +115,7 @@ class Client(threading.Thread):
                 return
 
     def step(self):
-        self.dice.choices((self.register, self.add, self.count), (8, 1, 1))[0]()
+        self.dice.choices((self.register, self.count, self.collect, self.add), (6, 2, 2, 1))[0]()
 
     def ask(self, query):
         """(answer, what became of it): True for done, False for surely not, None for unknown."""
@@ -127,63 +138,82 @@ class Client(threading.Thread):
         return answer, True
 
     def register(self):
-        key = self._key()
-        row = DB.table("registers", read_mode=self.dice.choice(("single", "majority"))).get(key)
+        key = self._key("registers")
+        row = DB.table("registers").get(key)
         act = self.dice.choices((Act.READ, Act.WRITE, Act.CAS), (4, 2, 4))[0]
-        operation = Operation(act, time.monotonic(), client=self.name)
         if act is Act.READ:
-            query = row["v"].default(None)
+            self._read("registers", key)
         elif act is Act.WRITE:
-            operation.value = next(self.books.values)
-            query = DB.table("registers").insert({"id": key, "v": operation.value}, conflict="replace")
+            value = next(self.books.values)
+            query = DB.table("registers").insert({"id": key, "v": value}, conflict="replace")
+            self._do("registers", key, act, query, lambda answer: None, value)
         else:
-            operation.value = next(self.books.values)
-            operation.expected = self._likely(key)
-            query = (
-                DB.table("registers")
-                .get(key)
-                .update(r.branch(r.row["v"].eq(operation.expected), {"v": operation.value}, {}))
-            )
+            value, expected = next(self.books.values), self._likely(key)
+            query = row.update(r.branch(r.row["v"].eq(expected), {"v": value}, {}))
+            self._do("registers", key, act, query, lambda answer: answer["replaced"] == 1, value, expected)
+
+    def count(self):
+        key = self._key("counters")
+        if self.dice.random() < 0.4:
+            self._read("counters", key)
+            return
+        changed = r.row.default({"id": key, "n": 0}).merge(lambda row: {"n": row["n"] + 1})
+        self._change("counters", key, Act.ADD, changed, 1)
+
+    def collect(self):
+        key = self._key("sets")
+        act = self.dice.choice((Act.READ, Act.INSERT, Act.INSERT, Act.DELETE))
+        if act is Act.READ:
+            self._read("sets", key)
+            return
+        member = self.dice.randrange(8)
+        members = r.row["members"].default([])
+        members = members.set_insert(member) if act is Act.INSERT else members.set_difference([member])
+        self._change("sets", key, act, {"id": key, "members": members}, 1 << member)
+
+    def _read(self, table, key):
+        row = DB.table(table, read_mode=self.dice.choice(("single", "majority"))).get(key)
+        self._do(table, key, Act.READ, row, READS[table])
+
+    def _change(self, table, key, act, changed, value):
+        """A write whose answer says what the object holds then."""
+        query = DB.table(table).get(key).replace(changed, return_changes="always")
+        self._do(table, key, act, query, lambda answer: READS[table](answer["changes"][0]["new_val"]), value)
+
+    def _do(self, table, key, act, query, result_of, value=None, expected=None):
+        """Asks, and enters what came of it; what surely was not done is no part of the history."""
+        operation = Operation(act, time.monotonic(), value=value, expected=expected, client=self.name)
         answer, outcome = self.ask(query)
         if outcome is False or (outcome is None and act is Act.READ):
             return
-        operation.returned = time.monotonic() if outcome else inf
-        if act is Act.READ:
-            operation.result = answer
-        elif act is Act.CAS:
-            operation.result = bool(outcome) and answer["replaced"] == 1
+        if outcome:
+            operation.returned = time.monotonic()
+            operation.result = result_of(answer)
         with self.books.lock:
-            self.books.histories[key].append(operation)
+            self.books.histories[table, key].append(operation)
 
-    def _key(self):
-        at = self.dice.randrange(len(self.keys))
+    def _key(self, table):
+        keys = self.keys[table]
+        at = self.dice.randrange(len(keys))
         with self.books.lock:
-            while len(self.books.histories[self.keys[at]]) >= OPERATIONS_PER_KEY:
-                self.keys[at] += "'"
-            return self.keys[at]
+            while len(self.books.histories[table, keys[at]]) >= OPERATIONS_PER_KEY:
+                keys[at] += "'"
+            return keys[at]
 
     def _likely(self, key):
         """A value that the register may hold now."""
         with self.books.lock:
-            recent = [op.value for op in self.books.histories[key][-6:] if op.act is not Act.READ]
+            recent = [op.value for op in self.books.histories["registers", key][-6:] if op.act is not Act.READ]
         return self.dice.choice(recent) if recent else 0
 
     def add(self):
         name = f"{self.books.name}-{self.number}-{next(self.books.values)}"
-        _, outcome = self.ask(DB.table("sets").insert({"id": name}))
+        _, outcome = self.ask(DB.table("rows").insert({"id": name}))
         with self.books.lock:
             if outcome:
                 self.books.added.add(name)
             elif outcome is False:
                 self.books.not_added.add(name)
-
-    def count(self):
-        _, outcome = self.ask(DB.table("counters").get(self.number).update({"n": r.row["n"] + 1}))
-        with self.books.lock:
-            if outcome:
-                self.books.counted[self.number] += 1
-            elif outcome is None:
-                self.books.maybe_counted[self.number] += 1
 
 
 def run_clients(number, members, seed):

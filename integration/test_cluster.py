@@ -9,7 +9,7 @@ import time
 import pytest
 from rethinkdb import errors, r
 
-from integration.cluster_clients import prepare, run_clients
+from integration.cluster_clients import TABLES, prepare, run_clients
 from integration.cluster_kit import Cluster, Faults, wait_until
 from server.child import ROOT
 
@@ -61,7 +61,7 @@ def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request, tmp
 def state_of(member):
     """What a server holds itself, whoever leads."""
     with member.connect() as conn:
-        tables = [r.table(name, read_mode="outdated").order_by("id") for name in ("registers", "counters", "sets")]
+        tables = [r.table(name, read_mode="outdated").order_by("id") for name in TABLES]
         return str([list(table.run(conn)) for table in tables])
 
 

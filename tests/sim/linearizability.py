@@ -1,4 +1,7 @@
-"""Is a history of operations on one register linearizable? Wing and Gong's search with Lowe's memory.
+"""Is a history of operations on one object linearizable? Wing and Gong's search with Lowe's memory.
+
+The object is a number: a register that is read, written and compared and set, a counter that is added to, or a
+set of small numbers as the bits of one.
 
 Operations overlap in real time; the question is whether some order of them, in which no operation moves
 in front of one that had ended before it began, gives every result that was seen. The search takes
@@ -19,19 +22,28 @@ Value = int | None
 
 
 class Act(Enum):
-    """What is done to a register."""
+    """What is done to a register, a counter or a set. A counter or set that holds nothing is 0."""
 
     READ = "read"
     WRITE = "write"
     CAS = "cas"
+    ADD = "add"
+    """`value` is added; the result is the sum."""
+    INSERT = "insert"
+    """The bits of `value` are set; the result is all that are set then."""
+    DELETE = "delete"
+    """The bits of `value` are cleared; the result is all that are set then."""
+
+
+_OF_REGISTERS: Final = (Act.READ, Act.WRITE, Act.CAS)
 
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """One operation on one register, as its client saw it.
+    """One operation on one object, as its client saw it.
 
-    `expected` is a compare-and-set's condition, `value` what is written. `result` is what was read, or whether
-    a compare-and-set wrote. While `returned` is infinite the outcome is unknown.
+    `expected` is a compare-and-set's condition, `value` what is written. `result` is what was read, whether
+    a compare-and-set wrote, or what a counter or set holds then. While `returned` is infinite the outcome is unknown.
     """
 
     act: Act
@@ -48,20 +60,25 @@ class Operation:
         return self.returned != inf
 
     def apply(self, state: Value) -> tuple[bool, Value]:
-        """Whether this may happen to a register that holds `state`, and what it holds then."""
+        """Whether this may happen to an object that holds `state`, and what it holds then."""
         if self.act is Act.READ:
             return not self.is_known or self.result == state, state
         if self.act is Act.WRITE:
             return True, self.value
-        matched = state == self.expected
-        return not self.is_known or self.result == matched, self.value if matched else state
+        if self.act is Act.CAS:
+            matched = state == self.expected
+            return not self.is_known or self.result == matched, self.value if matched else state
+        held, value = state or 0, self.value or 0
+        if self.act is Act.ADD:
+            held += value
+        else:
+            held = held | value if self.act is Act.INSERT else held & ~value
+        return not self.is_known or self.result == held, held
 
     def __str__(self) -> str:
-        what = {
-            Act.READ: "read",
-            Act.WRITE: f"write {self.value}",
-            Act.CAS: f"cas {self.expected} to {self.value}",
-        }[self.act]
+        what = self.act.value
+        if self.act is not Act.READ:
+            what += f" {self.expected} to {self.value}" if self.act is Act.CAS else f" {self.value}"
         ended = f"{self.returned:.3f}" if self.is_known else "?"
         outcome = f" = {self.result}" if self.is_known and self.act is not Act.WRITE else ""
         return f"[{self.called:.3f} .. {ended}] {self.client} {what}{outcome}"
@@ -140,15 +157,17 @@ class Verdict:
 
 
 def check(history: Iterable[Operation], start: Value = NOTHING) -> Verdict:
-    """Search an order for the operations on one register that holds `start` before all of them.
+    """Search an order for the operations on one object that holds `start` before all of them.
 
-    Operations of unknown outcome whose value nobody saw or expected are hidden: they are all the same to the
-    rest, and only a compare-and-set that failed can tell that one of them happened. So they are not
+    Of a register, operations of unknown outcome whose value nobody saw or expected are hidden: they are all the
+    same to the rest, and only a compare-and-set that failed can tell that one of them happened. So they are not
     searched through, but taken where such a one needs them.
     """
     operations = [each for each in history if each.is_known or each.act is not Act.READ]
     shown = {each.result for each in operations if each.is_known and each.act is Act.READ}
     shown |= {each.expected for each in operations if each.act is Act.CAS}
+    if any(each.act not in _OF_REGISTERS for each in operations):
+        shown |= {each.value for each in operations}
     visible = [each for each in operations if each.is_known or each.value in shown]
     hidden = [each for each in operations if not each.is_known and each.value not in shown]
     return _Search(visible, hidden, start).run()
