@@ -63,6 +63,13 @@ def shipped_all(conn):
     wait_for(lambda: (vaults(conn)[0]["shipped_index"] or 0) >= index, "the log is shipped")
 
 
+def moment(conn):
+    """This moment as text; what is written from here on is surely later than it, by the server's clock."""
+    then = r.now().to_iso8601().run(conn)
+    wait_for(lambda: (r.now() > r.iso8601(then) + 0.002).run(conn), "the clock goes on")
+    return then
+
+
 def job(conn, table, **fields):
     answer = r.db("rethinkdb").table(table).insert({**fields, "wait": True}, return_changes=True).run(conn)
     assert answer["errors"] == 0, answer["first_error"]
@@ -242,7 +249,7 @@ def test_a_drop_is_undone_from_the_log_alone(conn, server):
 def test_restores_under_other_names_of_single_documents_and_in_place(conn, server, shop):
     port = f"localhost:{server.port}"
     shipped_all(conn)
-    then = r.now().to_iso8601().run(conn)
+    then = moment(conn)
     shop.table("notes").get("n1").delete().run(conn)
     shop.table("notes").get("n2").update({"at": "wrong"}).run(conn)
     restore = ["restore", "-c", port, "--to"]
@@ -307,7 +314,7 @@ def test_a_cancelled_or_crashed_restore_leaves_nothing(start, tmp_path):
 
 def test_the_past_is_served_and_cannot_be_changed(conn, shop, tmp_path):
     vault = (tmp_path / "vault").as_uri()
-    then = r.now().to_iso8601().run(conn)
+    then = moment(conn)
     shop.table("notes").delete().run(conn)
     shipped_all(conn)
     flags = ["at", then, "--vault", vault, "--driver-port", "0", "--temp-dir", str(tmp_path)]
@@ -335,7 +342,7 @@ def test_the_past_is_served_and_cannot_be_changed(conn, shop, tmp_path):
 
 def test_versions_and_differences(conn, server, shop, tmp_path):
     port, vault = f"localhost:{server.port}", (tmp_path / "vault").as_uri()
-    then = r.now().to_iso8601().run(conn)
+    then = moment(conn)
     shop.table("notes").get("n3").update({"at": "changed"}).run(conn)
     shop.table("notes").get("n3").delete().run(conn)
     shop.table("notes").insert({"name": "n1000"}).run(conn)
@@ -358,7 +365,7 @@ def test_versions_and_differences(conn, server, shop, tmp_path):
 def test_a_moment_becomes_an_archive_for_both_tools(conn, server, shop, tmp_path):
     r.db("rethinkdb").table("users").insert({"id": "eve", "password": "secret"}).run(conn)
     r.db("shop").grant("eve", {"read": True}).run(conn)
-    then = r.now().to_iso8601().run(conn)
+    then = moment(conn)
     shop.table("notes").delete().run(conn)
     shipped_all(conn)
     archive, vault = tmp_path / "then.tar.gz", (tmp_path / "vault").as_uri()

@@ -9,5 +9,5 @@ from hypothesis import settings
 
 settings.register_profile("random", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
-settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.register_profile("explore", deadline=None, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "random"))

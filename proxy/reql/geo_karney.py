@@ -28,7 +28,7 @@ Pair = tuple[float, float]
 
 
 def _unit(sine: float, cosine: float) -> Pair:
-    length = math.sqrt(sine * sine + cosine * cosine)
+    length = math.sqrt(sine * sine + cosine * cosine) or math.hypot(sine, cosine)  # the squares of tiny numbers are 0
     return sine / length, cosine / length
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from geographiclib.geodesic import Geodesic
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.reql.geo_karney import Geodesics
@@ -37,6 +37,7 @@ def test_distances_near_the_antipode(longitude, latitude, east, north):
 
 
 @given(ellipsoids, longitudes, latitudes, st.floats(-180, 180), st.floats(0, 1.5))
+@example(WGS84, 0.0, 1e-266, 90.0, 0.0)
 def test_places_at_a_distance(ellipsoid, longitude, latitude, azimuth, share):
     a = ellipsoid[0]
     there = Geodesics(*ellipsoid).at(longitude, latitude, azimuth, share * a)
