@@ -63,7 +63,11 @@ class Verbs(click.Group):
             ctx.exit(2 if isinstance(error, BadSetting) else 1)
 
 
+VERSION_TEXT = f"rewinddb {VERSION} (Python {sys.version.split()[0]})"
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, message=VERSION_TEXT)
 def main() -> None:
     """RewindDB: a database server that RethinkDB's drivers take for RethinkDB."""
 
@@ -71,7 +75,7 @@ def main() -> None:
 @main.command()
 def version() -> None:
     """Print the version."""
-    click.echo(f"rewinddb {VERSION} (Python {sys.version.split()[0]})")
+    click.echo(VERSION_TEXT)
 
 
 def setting(flag: str, dotted: str, help_text: str, **more: Any) -> Callable[[Any], Any]:

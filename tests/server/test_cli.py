@@ -12,6 +12,7 @@ def run(*arguments):
 
 
 def test_version():
+    assert run("version").output == run("--version").output
     assert run("version").output.startswith(f"rewinddb {VERSION} ")
 
 
