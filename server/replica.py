@@ -54,9 +54,9 @@ class Rows(Protocol):
     def catalog(self) -> Catalog: ...
     def get(self, table_id: int, key: bytes) -> bytes | None: ...
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
-    def scan_chunk(
+    def scan_rows(
         self, table_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
-    ) -> tuple[list[bytes], list[bytes]]: ...
+    ) -> tuple[list[bytes], bytes]: ...
     def scan_index_chunk(
         self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
     ) -> tuple[list[bytes], list[bytes]]: ...
@@ -168,7 +168,7 @@ class Replica:
         # The hot path: one call fewer for each row that is read.
         self.get = rows.get
         self.get_many = rows.get_many
-        self.scan_chunk = rows.scan_chunk
+        self.scan_rows = rows.scan_rows
         self.scan_index_chunk = rows.scan_index_chunk
         self.count = rows.count
         self.index_ready = rows.index_ready

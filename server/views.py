@@ -43,11 +43,11 @@ class FixedData:
         """The log index that the data are as of."""
         return self._rows.applied_index
 
-    def scan_chunk(
+    def scan_rows(
         self, table_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
-    ) -> tuple[list[bytes], list[bytes]]:
+    ) -> tuple[list[bytes], bytes]:
         self._used()
-        return self._rows.scan_chunk(table_id, low, high, limit, reverse)
+        return self._rows.scan_rows(table_id, low, high, limit, reverse)
 
     def scan_index_chunk(
         self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False

@@ -65,6 +65,9 @@ class Reader(Protocol):
         Fewer than `limit` rows means that the range holds no more.
         """
 
+    def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
+        """As `scan_chunk`, for who needs no keys to go on: the values, and the last whole key (b"" if none)."""
+
 
 class View(Reader, Protocol):
     """A fixed point-in-time read. It pins memory and files: close it."""
@@ -130,6 +133,10 @@ class _MemoryReader:
             return [], []
         keys = list(islice(self._table.irange(low, high, (True, False), reverse), limit))
         return [key[skip:] for key in keys], [self._table[key] for key in keys]
+
+    def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
+        keys, values = self.scan_chunk(low, high, limit, reverse)
+        return values, keys[-1] if keys else b""
 
     def close(self) -> None:
         self._table = SortedDict()

@@ -70,6 +70,19 @@ class Store(ABC):
         """
         return self._chunk(_PREFIXES[table_id], low, high, limit, reverse)
 
+    def scan_rows(
+        self, table_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], bytes]:
+        """As `scan_chunk`, with the last key alone (b"" if there are no rows): that is all one needs to go on."""
+        prefix = _PREFIXES[table_id]
+        rows, last = self._reader.scan_values(
+            prefix if low is None else prefix + low,
+            after(prefix) if high is None else prefix + high,
+            limit,
+            reverse,
+        )
+        return rows, last[PREFIX_BYTES:]
+
     def scan(
         self, table_id: int, low: bytes | None = None, high: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -227,7 +227,10 @@ def _object(env: Any, value: dict[str, Any]) -> Any:
 def make_func(env: Any, slots: tuple[int, ...], body: Node, raw: Any, captured: dict[int, int]) -> Func:
     """A function value over a compiled body; `captured` are the variables it may see from outside."""
     matches = body.term in (Term.MAKE_OBJ, Term.DATUM)
-    return Func(env, slots, body.run, body.path, body.determinism, raw, matches, captured)
+    func = Func(env, slots, body.run, body.path, body.determinism, raw, matches, captured)
+    if len(slots) == 1:
+        func.body = body
+    return func
 
 
 def row_value(value: Any) -> Any:

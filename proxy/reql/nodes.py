@@ -19,9 +19,14 @@ class Parameter(list[int]):
 
 
 class Node:
-    """A compiled term. `constant` is its value if it is a literal, else MISSING."""
+    """A compiled term. `constant` is its value if it is a literal, else MISSING.
 
-    __slots__ = ("arguments", "constant", "determinism", "optargs", "path", "raw", "run", "term")
+    slot: of a variable, where its value is. code: of a function's body, what `rowcode` made of it.
+    """
+
+    __slots__ = (
+        "arguments", "code", "constant", "determinism", "has_no_code", "optargs", "path", "raw", "run", "slot", "term",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -42,6 +47,9 @@ class Node:
         self.constant = constant
         self.arguments = arguments or []
         self.optargs = optargs or {}
+        self.slot = -1
+        self.code: Any = None
+        self.has_no_code = False
 
 
 class At:

@@ -81,6 +81,9 @@ class Stream(Value):
     def close(self) -> None:
         """Gives back what the source holds."""
 
+    def expect(self, rows: int) -> None:
+        """Says that no more than so many rows will be asked for, so that the source need not read ahead."""
+
     def add(self, operation: Operation) -> Stream:
         self.operations.append(operation)
         self.path = operation.path

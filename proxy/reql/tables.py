@@ -7,7 +7,7 @@ pins no data (as in RethinkDB, a long read is not one point in time).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model.catalog import Index
@@ -17,6 +17,8 @@ from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, IteratorStream, Rows, Stream, chunked
 from proxy.reql.traffic import Traffic
 from proxy.reql.values import Table, TableSlice
+
+FIRST_ENTRIES: Final = 32  # of an index at first: they are small, and a lookup is to come to its end in one chunk
 
 
 class StoredTable:
@@ -129,19 +131,22 @@ class TableScan(Stream):
         self._reverse = part.sorting < 0
         self._limit = FIRST_CHUNK
 
+    def expect(self, rows: int) -> None:
+        self._limit = max(1, min(rows, MAX_CHUNK))
+
     def source_texts(self, env: Any) -> list[bytes] | None:
         if self._done:
             return None
         self.source.prepare_read(env)
         limit = self._limit
-        keys, rows = env.data.scan_chunk(self.source.table.table_id, self._low, self._high, limit, self._reverse)
-        self.source.traffic.read += len(keys)
-        if len(keys) < limit:
+        rows, last = env.data.scan_rows(self.source.table.table_id, self._low, self._high, limit, self._reverse)
+        self.source.traffic.read += len(rows)
+        if len(rows) < limit:
             self._done = True
         elif self._reverse:
-            self._high = keys[-1]
+            self._high = last
         else:
-            self._low = keys[-1] + b"\x00"
+            self._low = last + b"\x00"
         self._limit = min(limit * 4, MAX_CHUNK)
         return rows  # type: ignore[no-any-return]
 
@@ -165,7 +170,10 @@ class IndexScan(Stream):
         self._low, self._high = bounds
         self._done = self._low >= self._high
         self._reverse = part.sorting < 0
-        self._limit = FIRST_CHUNK
+        self._limit = FIRST_ENTRIES
+
+    def expect(self, rows: int) -> None:
+        self._limit = max(1, min(rows, MAX_CHUNK))
 
     def entries(self, env: Any) -> tuple[list[bytes], list[bytes]] | None:
         """The next index keys and primary keys; None at the end."""

@@ -14,7 +14,9 @@ from model import order
 from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
 from model.printing import truncate
 from proxy.reql.env import Env, TableSource
+from proxy.reql.nodes import Node
 from proxy.reql.registry import ALWAYS, fail_limit
+from proxy.reql.rowcode import MIN_ROWS, RowCode, row_code
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str, list, dict})
 """The Python types of data. Anything else is a Value (or MINVAL/MAXVAL)."""
@@ -180,9 +182,12 @@ class Grouped(Value):
 
 
 class Func(Value):
-    """A function. `run(env)` is its body, which finds the arguments in `env.slots`; arity 0 takes any number."""
+    """A function. `run(env)` is its body, which finds the arguments in `env.slots`; arity 0 takes any number.
 
-    __slots__ = ("arity", "captured", "determinism", "env", "matches_object", "path", "raw", "run", "slots")
+    body: the compiled body of a function of one argument, of which code may be made.
+    """
+
+    __slots__ = ("arity", "body", "captured", "determinism", "env", "matches_object", "path", "raw", "run", "slots")
     type_label = "FUNCTION"
 
     def __init__(
@@ -197,6 +202,7 @@ class Func(Value):
         captured: dict[int, int] | None = None,
     ) -> None:
         self.env = env
+        self.body: Node | None = None
         self.captured = captured or {}  # variables of outer functions: name to slot
         self.slots = slots
         self.arity: int | None = len(slots)
@@ -234,6 +240,9 @@ class Func(Value):
         slots = self.slots
         if len(slots) != 1:
             return [self.datum(row) for row in rows]
+        code = self.row_code(len(rows))
+        if code is not None:
+            return self.use_code(code.each, rows, self.datum)
         slot, run, env = slots[0], self.run, self.env
         values = env.slots
         out: list[Any] = []
@@ -244,6 +253,22 @@ class Func(Value):
             if value.__class__ not in PLAIN:
                 value = self.as_datum(value)
             add(value)
+        return out
+
+    def row_code(self, rows: int) -> RowCode | None:
+        """The code for the body, where so many rows are worth making it."""
+        body = self.body
+        if body is None or (body.code is None and rows < MIN_ROWS):
+            return None
+        return row_code(body, self.slots[0])
+
+    def use_code(self, loop: Any, rows: list[Any], slow: Callable[[Any], Any]) -> list[Any]:
+        """What a loop of the code gives; `slow` is asked about rows that it gives up."""
+        env = self.env
+        out: list[Any]
+        out, given_up = loop(rows, env.params, env.array_limit, slow)
+        if given_up * 2 > len(rows):
+            self.body = None  # these rows are not what the code is for
         return out
 
     def as_datum(self, value: Any) -> Any:

@@ -86,6 +86,16 @@ class TestFilter:
 
     def test_true_is_not_one(self, run):
         assert run(r.expr([{"a": 1}, {"a": True}, {"a": 1.0}]).filter({"a": 1})) == [{"a": 1}, {"a": 1.0}]
+        assert run(r.expr([{"a": "x"}, {"b": 0}, {"a": "x", "b": False}]).filter({"a": "x", "b": 0})) == []
+
+    def test_an_object_is_no_match_for_null_and_an_error_for_other_data(self, run, failure):
+        for pattern, found in (({"a": 1}, [{"a": 1}]), ({"a": {"b": 1}}, [])):
+            assert run(r.expr([{"a": 1}, None]).filter(pattern)) == found
+            assert failure(r.expr([{"a": 1}, 3]).filter(pattern)) == (
+                "ReqlQueryLogicError",
+                "Expected type OBJECT but found NUMBER.",
+                [],
+            )
 
     def test_null_and_false_are_false_and_all_else_is_true(self, run):
         assert run(r.expr([1, None, False, 0, ""]).filter(lambda x: x)) == [1, 0, ""]

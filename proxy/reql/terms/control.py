@@ -144,7 +144,9 @@ def var(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     slot = compiler.scope.variables.get(int(name))
     if slot is None:
         raise ReqlCompileError("Variable name not found.", path)
-    return Node(lambda env: env.slots[slot], Term.VAR, path, raw)
+    node = Node(lambda env: env.slots[slot], Term.VAR, path, raw)
+    node.slot = slot
+    return node
 
 
 @special(Term.IMPLICIT_VAR, "implicit_var", "0")
@@ -161,7 +163,9 @@ def implicit_var(compiler: Compiler, raw: list[Any], path: Path) -> Node:
             path,
         )
     slot = scope.implicit_slot
-    return Node(lambda env: env.slots[slot], Term.IMPLICIT_VAR, path, raw)
+    node = Node(lambda env: env.slots[slot], Term.IMPLICIT_VAR, path, raw)
+    node.slot = slot
+    return node
 
 
 _SHORTCUTS = {"_SHORTCUT_": as_integer, "_EVAL_FLAGS_": as_integer}

@@ -112,6 +112,9 @@ def _each_or(func: Func, rows: list[Any], instead: Any) -> list[Any]:
     add = out.append
     datum = func.datum
     if len(func.slots) == 1:
+        code = func.row_code(len(rows))
+        if code is not None:
+            return func.use_code(code.each, rows, lambda row: _one_or(func, row, instead))
         slot, run, env = func.slots[0], func.run, func.env
         values = env.slots
         for row in rows:
@@ -128,3 +131,10 @@ def _each_or(func: Func, rows: list[Any], instead: Any) -> list[Any]:
         except ReqlNonExistenceError:
             add(instead)
     return out
+
+
+def _one_or(func: Func, row: Any, instead: Any) -> Any:
+    try:
+        return func.datum(row)
+    except ReqlNonExistenceError:
+        return instead

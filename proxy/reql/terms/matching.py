@@ -20,7 +20,7 @@ Default = Callable[[], bool]
 class Predicate:
     """A function as a condition. default: decides for rows where something is absent; None: they do not stay."""
 
-    __slots__ = ("_default", "_pattern", "func")
+    __slots__ = ("_default", "_flat", "_pattern", "func")
 
     def __init__(self, func: Func, default: Default | None = None) -> None:
         self.func = func
@@ -28,12 +28,18 @@ class Predicate:
         self._pattern: Any = None
         if func.matches_object and isinstance(func, NativeFunc):
             self._pattern = func.datum(None)  # a constant
+        self._flat = _flat_fields(self._pattern) if default is None else None
 
     def keep(self, rows: list[Any]) -> list[Any]:
         """The rows for which it holds."""
         func = self.func
+        if self._flat is not None:
+            return self._keep_flat(rows, self._flat)
         if func.matches_object or len(func.slots) != 1:
             return [row for row in rows if self.holds(row)]
+        code = func.row_code(len(rows))
+        if code is not None:
+            return func.use_code(code.keep, rows, self.holds)
         slot, run, env = func.slots[0], func.run, func.env
         values = env.slots
         out: list[Any] = []
@@ -52,6 +58,16 @@ class Predicate:
                 if self._default is not None and self._decide(error):
                     out.append(row)
         return out
+
+    def _keep_flat(self, rows: list[Any], fields: list[tuple[str, Any]]) -> list[Any]:
+        """The rows with these strings and numbers in their fields; to Python, only true and false are like others."""
+        if not all(row.__class__ is dict and d.PTYPE_KEY not in row for row in rows):
+            return [row for row in rows if self.holds(row)]
+        for key, wanted in fields:
+            rows = [row for row in rows if row.get(key) == wanted]
+            if wanted.__class__ is not str:
+                rows = [row for row in rows if row[key].__class__ is not bool]
+        return rows
 
     def reads(self) -> Fields | None:
         """The fields of a row that it looks at; None: all, or it is not known."""
@@ -93,6 +109,16 @@ class Predicate:
             return self._default()
         except ReqlEmptyUserError:
             raise error from None
+
+
+def _flat_fields(pattern: Any) -> list[tuple[str, Any]] | None:
+    """The fields of a pattern of strings and numbers alone."""
+    if pattern.__class__ is not dict or not pattern or not {value.__class__ for value in pattern.values()} <= _FLAT:
+        return None
+    return None if d.PTYPE_KEY in pattern else list(pattern.items())
+
+
+_FLAT: Final = frozenset({str, int, float})
 
 
 def matches(pattern: dict[str, Any], row: Any, path: Path) -> bool | str:

@@ -32,6 +32,8 @@ class Slice(Stream):
         self.right = right
         self.ordered = inner.ordered
         self._passed = 0
+        if right is not None and not inner.operations:
+            inner.expect(right)
 
     @property
     def has_texts(self) -> bool:  # type: ignore[override]
