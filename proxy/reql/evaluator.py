@@ -21,7 +21,7 @@ from proxy.reql.feed_cursor import FeedCursor
 from proxy.reql.nodes import Node
 from proxy.reql.registry import TERMS
 from proxy.reql.shapes import MAX_SHAPES, lift
-from proxy.reql.streams import Stream, as_stream, is_sequence, to_list
+from proxy.reql.streams import Stream, array_text, as_stream, is_sequence, to_list
 from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_string, type_label
 
 # Options of a whole query that no term has as its own optarg (rdb_protocol/optargs.cc), and ours: `view` reads at a
@@ -191,7 +191,7 @@ class ReqlEvaluator:
             )
         stream = as_stream(env, value)
         if stream.is_array:
-            return Answer(ATOM, [d.dumps(to_list(env, stream))])
+            return Answer(ATOM, [array_text(env, stream)])
         if stream.grouped:
             return self.answer(env, to_list(env, stream))
         if env.feeds:

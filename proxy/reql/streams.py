@@ -30,9 +30,9 @@ from proxy.reql.values import (
 
 __all__ = [
     "ENDLESS", "ENDLESS_FEED", "FIRST_CHUNK", "MAX_CHUNK", "NOTHING", "ArrayStream", "IteratorStream", "MapRows",
-    "Operation", "RowOperation", "Rows", "Stream", "Terminal", "as_selection", "as_stream", "chunked", "grouped_value",
-    "is_selection", "is_sequence", "keep", "over_groups", "plain_stream", "run_terminal", "settle", "slice_stream",
-    "to_list",
+    "Operation", "RowOperation", "Rows", "Stream", "Terminal", "TextRows", "array_text", "as_selection", "as_stream",
+    "chunked", "grouped_value", "is_selection", "is_sequence", "keep", "over_groups", "plain_stream", "run_terminal",
+    "settle", "slice_stream", "to_list",
 ]  # fmt: skip
 
 FIRST_CHUNK: Final = 16
@@ -238,6 +238,35 @@ class ArrayStream(Stream):
         return self._items if at == 0 and len(self._items) <= MAX_CHUNK else self._items[at : at + MAX_CHUNK]
 
 
+class TextRows(Stream):
+    """The elements of an array that are JSON texts still, as rows are stored."""
+
+    __slots__ = ("_at", "_texts")
+    has_texts = True
+
+    def __init__(self, texts: list[bytes]) -> None:
+        super().__init__(is_array=True)
+        self._texts = texts
+        self._at = 0
+        self.ordered = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing left."""
+        return self._at >= len(self._texts)
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        at = self._at
+        if at >= len(self._texts):
+            return None
+        self._at = at + MAX_CHUNK
+        return self._texts[at : at + MAX_CHUNK]
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        texts = self.source_texts(env)
+        return None if texts is None else decode_all(texts)
+
+
 class IteratorStream(Stream):
     """Rows from a Python iterator of chunks (made by terms such as range, union or fold)."""
 
@@ -290,6 +319,18 @@ def to_list(env: Any, stream: Stream) -> Any:
         out += rows
         check_array_size(env, len(out))
     return out
+
+
+def array_text(env: Any, stream: Stream) -> bytes:
+    """`to_list` as a JSON text, made of the rows' own texts where nothing was done to them."""
+    if stream.operations or not stream.has_texts:
+        return d.dumps(to_list(env, stream))
+    out: list[bytes] = []
+    while (texts := stream.source_texts(env)) is not None:
+        out += texts
+        check_array_size(env, len(out))
+        env.fibers.breathe()
+    return b"[" + b",".join(out) + b"]"
 
 
 class _ToArrays(Terminal):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rethinkdb import r
 
+from model import datum as d
 from proxy.reql.terms.fields import FieldFunc
 from proxy.reql.terms.sorting import Comparison, Sorter, sort_one_by_one, sort_rows
 
@@ -134,5 +135,9 @@ def test_sorting_at_once_row_by_row_and_by_leading_rows_come_to_the_same(rows, d
     assert sort_rows(rows, comparisons) == expected
     leading = Sorter(comparisons, count)
     for at in range(0, len(rows), 4):
-        leading.take(rows[at : at + 4])
+        leading.take(rows[at : at + 4], rows[at : at + 4])
     assert leading.rows() == expected[:count]
+    texts = Sorter(comparisons, count, d.loads)
+    texts.take(rows, list(map(d.dumps, rows)))
+    assert list(map(d.loads, texts.rows())) == expected[:count]
+    assert list(map(d.loads, sort_one_by_one(list(map(d.dumps, rows)), comparisons, d.loads))) == expected

@@ -75,6 +75,13 @@ QUERIES = {
     "group, rows": lambda s: s.group("a").filter({"b": {"c": 100}}).count(),
     "group, max": lambda s: s.group("a").max("id"),
     "constant": lambda s: s.map(lambda row: 1).sum(),
+    "order_by": lambda s: s.order_by("a", r.desc("id")),
+    "order_by, absent": lambda s: s.order_by(r.desc("opt"), lambda row: row["b"]["c"]),
+    "order_by, limit": lambda s: s.order_by(r.desc("a"), "id").limit(5),
+    "order_by, slice, map": lambda s: s.order_by(lambda row: 0 - row["id"])[3:8].map(lambda row: row["b"]),
+    "order_by, order_by": lambda s: s.order_by("id").order_by("a").pluck("id", "opt"),
+    "order_by, group": lambda s: s.order_by("a").group("a").count(),
+    "order_by, failing late": lambda s: s.order_by("id", lambda row: row["a"].split("x")),
 }
 
 

@@ -14,17 +14,20 @@ from model.keys import key_end, key_from_bytes
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, located
+from proxy.reql.partial import decoder
 from proxy.reql.registry import TERMS, fail, fail_limit, special
 from proxy.reql.streams import (
     ArrayStream,
     Rows,
     Stream,
+    TextRows,
     grouped_value,
     over_groups,
     plain_stream,
     slice_stream,
 )
 from proxy.reql.tables import IndexScan
+from proxy.reql.terms.fields import fields_of
 from proxy.reql.terms.sequences import Numbers
 from proxy.reql.terms.sorting import Comparison, Sorter, comparisons_of, refuse_args, sort_rows, value_node
 from proxy.reql.values import Selection, Table, TableSlice, as_string, check_array_size
@@ -91,7 +94,7 @@ class OrderBy(Node):
                 assert part is not None
                 stream = slice_stream(env, part)
             _check_any(comparisons)
-            stream = ArrayStream(_sorted(env, stream, comparisons, count))
+            stream = _sorted(env, stream, comparisons, count)
         if part is not None:
             return Selection(part.table, stream)
         return [*stream.rows(env)]
@@ -120,19 +123,30 @@ def _is_exhausted(stream: Stream) -> bool:
     """Whether it is known without reading that there are no rows."""
     if stream.operations:
         return False
-    if isinstance(stream, ArrayStream):
+    if isinstance(stream, (ArrayStream, TextRows)):
         return stream.is_empty
     return isinstance(stream, Numbers) and stream.is_empty
 
 
-def _sorted(env: Any, stream: Stream, comparisons: list[Comparison], count: int | None) -> Rows:
-    sorter = Sorter(comparisons, count)
+def _sorted(env: Any, stream: Stream, comparisons: list[Comparison], count: int | None) -> Stream:
+    """All rows in order. Of stored rows no more is decoded than what they are compared by; they stay texts."""
     passed = 0
+    reads = fields_of([comparison.func for comparison in comparisons])
+    if reads is not None and stream.has_texts and not stream.operations:
+        decode = decoder(reads)
+        sorter = Sorter(comparisons, count, d.loads)
+        while (texts := stream.source_texts(env)) is not None:
+            passed += len(texts)
+            check_array_size(env, passed)
+            sorter.take(decode(texts), texts)
+            env.fibers.breathe()
+        return TextRows(sorter.rows())
+    sorter = Sorter(comparisons, count)
     for rows in stream.chunks(env):
         passed += len(rows)
         check_array_size(env, passed)
-        sorter.take(rows)
-    return sorter.rows()
+        sorter.take(rows, rows)
+    return ArrayStream(sorter.rows())
 
 
 class IndexedSort(Stream):

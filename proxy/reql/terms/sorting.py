@@ -59,57 +59,61 @@ def refuse_args(node: Node) -> None:
 class Sorter:
     """Rows to be put in order. Their keys are made as they come, so that only the sorting itself is left at the end.
 
-    count: only so many rows of the beginning are wanted, and not many more are kept.
+    count: only so many rows of the beginning are wanted, and not many more are kept. decode: for rows that are kept
+    as something else, how to get a row back.
     """
 
-    __slots__ = ("_columns", "_comparisons", "_count", "_rows")
+    __slots__ = ("_columns", "_comparisons", "_count", "_decode", "_kept")
 
-    def __init__(self, comparisons: list[Comparison], count: int | None = None) -> None:
+    def __init__(
+        self, comparisons: list[Comparison], count: int | None = None, decode: Callable[[Any], Any] | None = None
+    ) -> None:
         self._comparisons = comparisons
         self._count = count
-        self._rows: Rows = []
+        self._decode = decode
+        self._kept: list[Any] = []
         self._columns: list[list[Any]] | None = [[] for _ in comparisons]
 
-    def take(self, rows: Rows) -> None:
-        """Adds rows."""
-        self._rows += rows
+    def take(self, rows: Rows, kept: list[Any]) -> None:
+        """Adds rows, with what to keep of each."""
+        self._kept += kept
         if self._columns is not None:
             try:
                 for column, comparison in zip(self._columns, self._comparisons, strict=True):
                     column += each_or(comparison.func, rows, ABSENT)
             except ReqlError:
                 self._columns = None  # perhaps nobody needs to know: compare row by row, which asks no more than needed
-        if self._count is not None and len(self._rows) > 2 * self._count + 1024 and self._columns is not None:
-            self._keep(self._order()[: self._count])
+        if self._count is not None and len(self._kept) > 2 * self._count + 1024 and self._columns is not None:
+            self._cut(self._order()[: self._count])
 
-    def rows(self) -> Rows:
-        """The rows in order; equal rows stay in the order in which they came."""
-        rows = self._rows
-        if len(rows) < 2:
-            ordered = list(rows)
+    def rows(self) -> list[Any]:
+        """What was kept of the rows, in order; equal rows stay in the order in which they came."""
+        kept = self._kept
+        if len(kept) < 2:
+            ordered = list(kept)
         elif self._columns is None:
-            ordered = sort_one_by_one(rows, self._comparisons)
+            ordered = sort_one_by_one(kept, self._comparisons, self._decode)
         else:
-            ordered = [rows[place] for place in self._order()]
+            ordered = [kept[place] for place in self._order()]
         return ordered if self._count is None else ordered[: self._count]
 
     def _order(self) -> list[int]:
         assert self._columns is not None
-        places = list(range(len(self._rows)))
+        places = list(range(len(self._kept)))
         for column, comparison in zip(reversed(self._columns), reversed(self._comparisons), strict=True):
             places.sort(key=_keys(column).__getitem__, reverse=comparison.descending)
         return places
 
-    def _keep(self, places: list[int]) -> None:
+    def _cut(self, places: list[int]) -> None:
         assert self._columns is not None
-        self._rows = [self._rows[place] for place in places]
+        self._kept = [self._kept[place] for place in places]
         self._columns = [[column[place] for place in places] for column in self._columns]
 
 
 def sort_rows(rows: Rows, comparisons: list[Comparison]) -> Rows:
     """The rows in order."""
     sorter = Sorter(comparisons)
-    sorter.take(rows)
+    sorter.take(rows, rows)
     return sorter.rows()
 
 
@@ -144,6 +148,16 @@ def _value(func: Func, row: Any) -> Any:
         return ABSENT
 
 
-def sort_one_by_one(rows: Rows, comparisons: list[Comparison]) -> Rows:
-    """The rows in order, by a function that asks about two rows at a time."""
-    return sorted(rows, key=cmp_to_key(compare_rows(comparisons)))
+def sort_one_by_one(
+    kept: list[Any], comparisons: list[Comparison], decode: Callable[[Any], Any] | None = None
+) -> list[Any]:
+    """What is kept of rows in their order, by a function that asks about two rows at a time."""
+    compare = compare_rows(comparisons)
+    if decode is None:
+        return sorted(kept, key=cmp_to_key(compare))
+    rows = [decode(item) for item in kept]
+
+    def compare_places(left: int, right: int) -> int:
+        return compare(rows[left], rows[right])
+
+    return [kept[place] for place in sorted(range(len(rows)), key=cmp_to_key(compare_places))]
