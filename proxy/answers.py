@@ -7,7 +7,7 @@ knowing sockets, fibers or each other. Everything here is pure.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 ATOM: Final = "atom"
 SEQUENCE: Final = "sequence"
@@ -46,14 +46,34 @@ class Cursor(Protocol):
         """Gives back what the stream holds. May come at any time between batches, and more than once."""
 
 
+NEEDS_FIBER: Final = object()
+"""What `OpenFeed.listen` gives where something has to be evaluated."""
+
+
+@runtime_checkable
+class OpenFeed(Cursor, Protocol):
+    """A cursor that waits for news without a fiber. `next_batch` works as for any cursor, and waits in its fiber."""
+
+    def listen(self, wake: Callable[[], None], is_woken: bool = False) -> bytes | object | None:
+        """The body of the next response; NEEDS_FIBER where `news` has to be called for it; or None: there is nothing
+        yet, and `wake` will be called once there may be. is_woken: it was."""
+
+    def unlisten(self) -> None:
+        """Nobody waits any more."""
+
+    def news(self) -> Answer | None:
+        """The next response, or None: nothing after all, `listen` again. Runs inside a fiber."""
+
+
 class Answer:
     """One response to a driver: `items` are JSON texts, which the response joins without decoding them.
 
     kind: "atom" (exactly one item), "sequence" (a stream's end) or "partial" (a stream with more to come,
     then `cursor` holds the rest). notes: numbers for `n`, empty for atoms. profile: the JSON text for `p`.
+    body: the whole response as JSON, where it is known already; then `items` does not matter.
     """
 
-    __slots__ = ("cursor", "items", "kind", "notes", "profile")
+    __slots__ = ("body", "cursor", "items", "kind", "notes", "profile")
 
     def __init__(
         self,
@@ -62,12 +82,14 @@ class Answer:
         notes: list[int] | None = None,
         profile: bytes | None = None,
         cursor: Cursor | None = None,
+        body: bytes | None = None,
     ) -> None:
         self.kind = kind
         self.items = items
         self.notes = notes or []
         self.profile = profile
         self.cursor = cursor
+        self.body = body
 
     def __repr__(self) -> str:
         return f"Answer({self.kind}, {len(self.items)} items, notes={self.notes}, open={self.cursor is not None})"

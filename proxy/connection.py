@@ -19,14 +19,16 @@ from model.errors import ReqlResourceLimitError
 from proxy.answers import Answer
 from proxy.clients import Clients
 from proxy.fibers import WAITING, DelayedCall, Failed
-from proxy.frames import answer_frame, error_frame
+from proxy.frames import answer_frame, error_frame, frame, frame_header
 from proxy.handshake import CheckKey, Event, Handshake, Ready, Refuse
 from proxy.performer import Performer
-from proxy.session import Action, Query, Session
+from proxy.session import CONTINUE_BYTES, Action, Query, Session
 
 log = logging.getLogger("rewinddb.proxy")
 
 _SLICE_S: Final = 0.002  # how long one connection's waiting frames are worked on before others get a turn
+
+_SHARED_BYTES: Final = 16384  # a response of a feed that is not copied for each of its readers
 
 
 class Wire(Protocol):
@@ -84,7 +86,12 @@ class Connection(Performer, asyncio.Protocol):
             return
         start = session.receive_start(data)
         if start is None or self._pool.current is not None:
-            self._receive(session, data)
+            query = session.receive_continue(data) if len(data) == CONTINUE_BYTES else None
+            if query is None:
+                self._receive(session, data)
+            elif query.reader is not None:
+                self.clients.queries_total += 1
+                query.reader.ask()
             return
         token, body = start
         self.clients.queries_total += 1
@@ -224,6 +231,13 @@ class Connection(Performer, asyncio.Protocol):
         if self.session.is_blocked and self._wire.get_write_buffer_size() > self.clients.limits.write_abort_bytes:
             log.warning("connection from %s:%d does not read what it asked for and is cut", *self.address)
             self._wire.abort()
+
+    def _send_body(self, token: int, body: bytes) -> None:
+        if len(body) < _SHARED_BYTES:
+            self._send(frame(token, body))
+        else:
+            self._send(frame_header(token, body))
+            self._send(body)  # itself, so that it is in memory once for all who are sent it
 
     def _disconnect(self) -> None:
         self._wire.close()

@@ -258,6 +258,8 @@ _KIND_PREFIX: Final = {ATOM: b'{"t":1,"r":[', PARTIAL: b'{"t":3,"r":[', "sequenc
 
 def answer_frame(token: int, answer: Answer) -> bytes:
     """The response frame for an answer; a resource limit error instead where it would be longer than frames can say."""
+    if answer.body is not None:
+        return frame(token, answer.body)
     items = answer.items
     if answer.profile is None and answer.kind == ATOM:
         item = items[0]
@@ -277,6 +279,21 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         text = f"Response size ({size}) greater than maximum ({MAX_RESPONSE_BYTES - 1})."
         return error_frame(token, ReqlResourceLimitError(text))
     return b"".join((_pack(token, size), prefix, body, suffix))
+
+
+def partial_body(items: list[bytes], notes: list[int]) -> bytes:
+    """The body of a response with more to come, for as many frames as it is sent in."""
+    return b'{"t":3,"r":[%b],"n":[%b]}' % (b",".join(items), ",".join(map(str, notes)).encode())
+
+
+def frame(token: int, body: bytes) -> bytes:
+    """A response frame of a body."""
+    return _pack(token, len(body)) + body
+
+
+def frame_header(token: int, body: bytes) -> bytes:
+    """What comes before the body in its frame."""
+    return _pack(token, len(body))
 
 
 def error_frame(token: int, error: ReqlError) -> bytes:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 
 from model.errors import ReqlError
-from proxy.answers import Answer, Cursor, Interrupted, QueryContext
+from proxy.answers import NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, QueryContext
 from proxy.clients import Clients
+from proxy.frames import frame
 from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
 
 log = logging.getLogger("rewinddb.proxy")
@@ -28,6 +29,40 @@ def close_cursor(cursor: Cursor) -> None:
         cursor.close()
     except Exception:
         log.exception("a cursor could not be closed")
+
+
+class FeedReader:
+    """Reads an open changefeed on for its driver: waits without a fiber, and takes one where there is work to do."""
+
+    __slots__ = ("_feed", "_performer", "_query")
+
+    def __init__(self, performer: Performer, query: Query, feed: OpenFeed) -> None:
+        self._performer = performer
+        self._query = query
+        self._feed = feed
+
+    def ask(self) -> None:
+        """The driver wants the next batch."""
+        self._heed(self._feed.listen(self._wake))
+
+    def stop(self) -> None:
+        """It wants it no more."""
+        self._feed.unlisten()
+
+    def _wake(self) -> None:
+        self._heed(self._feed.listen(self._wake, True))
+
+    def _heed(self, news: bytes | object | None) -> None:
+        if news is None:
+            return
+        if news is NEEDS_FIBER:
+            self._performer.run_news(self._query)
+        else:
+            self._performer.tell(self._query, news)  # type: ignore[arg-type]
+
+    def news(self, query: Query) -> Answer | None:
+        """The next batch, or None if there was none after all. Runs in a fiber."""
+        return self._feed.news()
 
 
 class Performer:
@@ -63,6 +98,10 @@ class Performer:
     def _send(self, data: bytes) -> None:
         """Sends a response frame."""
         raise AssertionError("a child says where to")
+
+    def _send_body(self, token: int, body: bytes) -> None:
+        """Sends a response frame with a body that others are sent, too."""
+        self._send(frame(token, body))
 
     def _disconnect(self) -> None:
         """Closes once everything sent so far is out."""
@@ -104,7 +143,7 @@ class Performer:
             elif kind is Query:
                 self._run(action)  # type: ignore[arg-type]
             elif isinstance(action, Interrupt):
-                self._pool.interrupt(action.query, action.message)
+                self._interrupt(action.query, action.message)
             elif isinstance(action, Close):
                 close_cursor(action.cursor)
             elif isinstance(action, Disconnect):
@@ -115,8 +154,37 @@ class Performer:
         self.clients.queries_total += 1
         if query.cursor is None:
             self._pool.run(self._start_method, query, self._done_method)
+        elif query.reader is not None:
+            query.reader.ask()
         else:
             self._pool.run(next_batch, query, self._done_method)
+
+    def _interrupt(self, query: Query, message: str) -> None:
+        if query.fiber is None and query.reader is not None:
+            query.reader.stop()
+            self._done(query, None, Interrupted(message))
+        else:
+            self._pool.interrupt(query, message)
+
+    def tell(self, query: Query, body: bytes) -> None:
+        """A waiting feed has news, as a response's body."""
+        if query.line is None and not query.noreply:
+            query.is_running = False
+            self._send_body(query.token, body)
+        else:
+            self._done(query, Answer(PARTIAL, [], cursor=query.cursor, body=body), None)
+
+    def run_news(self, query: Query) -> None:
+        """A waiting feed may have news, for which something has to be evaluated."""
+        reader = query.reader
+        assert isinstance(reader, FeedReader)
+        self._pool.run(reader.news, query, self._news_done)
+
+    def _news_done(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
+        if answer is None and error is None and query.reader is not None:
+            query.reader.ask()
+        else:
+            self._done(query, answer, error)
 
     def _start(self, query: Query) -> Answer:
         query.started_s = self._pool.slice_began_s
@@ -133,6 +201,8 @@ class Performer:
             self._perform(session.failed(query, error))
         else:
             assert answer is not None
+            if answer.notes and query.reader is None and isinstance(answer.cursor, OpenFeed):
+                query.reader = FeedReader(self, query, answer.cursor)
             self._perform(session.finished(query, answer))
         if session.held:
             self._go_on()

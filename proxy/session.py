@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from model.errors import ReqlClientError, ReqlError, ReqlOpIndeterminateError
 from proxy.answers import Answer, Cursor, Interrupted, QueryContext
@@ -44,7 +44,16 @@ from proxy.frames import (
 MAX_RUNNING: Final = 1024
 KILLED: Final = "Query terminated by the `rethinkdb.jobs` table."
 _START_END: Final = HEADER_BYTES + 3
+_CONTINUE: Final = b"[2]"
+CONTINUE_BYTES: Final = HEADER_BYTES + len(_CONTINUE)
 SHUTTING_DOWN: Final = "Server is shutting down."
+
+
+class FeedReader(Protocol):
+    """What waits for the news of an open changefeed, without a fiber."""
+
+    def ask(self) -> None: ...
+    def stop(self) -> None: ...
 
 
 class Query:
@@ -58,6 +67,7 @@ class Query:
     has_slot = True
     stopping = False
     cursor: Cursor | None = None
+    reader: FeedReader | None = None  # the shell's: waits for the news of an open feed
     killed: str | None = None  # what its driver is to be told
     line: list[tuple[int, bool]] | None = None  # (CONTINUE | STOP, noreply) that came while it ran
     fiber: Any = None  # the pool's
@@ -146,6 +156,23 @@ class Session:
             return None
         return token, body
 
+    def receive_continue(self, data: bytes) -> Query | None:
+        """The short way for what readers of changefeeds send: a feed that now runs again, for one whole CONTINUE.
+
+        None: nothing was taken, use `receive`.
+        """
+        if not self._is_open or data[HEADER_BYTES:] != _CONTINUE:
+            return None
+        token, size = unpack_header(data)
+        query = self.queries.get(token)
+        if query is None or query.reader is None or query.is_running or query.killed is not None:
+            return None
+        if size != len(_CONTINUE):
+            return None
+        query.is_running = True
+        query.noreply = False
+        return query
+
     def adopt(self, token: int, body: bytes, noreply: bool = False) -> Query:
         """A new query that runs."""
         self._serial = serial = self._serial + 1
@@ -195,7 +222,7 @@ class Session:
         """A run of `query` ended with `answer`."""
         if answer.cursor is not None:
             query.cursor = answer.cursor
-        query.is_feed = bool(answer.notes)
+        query.is_feed = query.is_feed or bool(answer.notes)
         started_noreply = query.serial in self._noreply
         self._end_run(query)
         actions: list[Action] = []
@@ -343,6 +370,7 @@ class Session:
     def _end(self, query: Query, actions: list[Action]) -> None:
         """The query is over: frees its token, answers what still waits for it."""
         self.queries.pop(query.token, None)
+        query.reader = None
         self._close_cursor(query, actions)
         for kind, noreply in query.line or ():
             if not noreply and not self.is_closed:

@@ -110,7 +110,8 @@ class Assembly:
         self._chores = LoopingCall(self._every_second)
         self._building = IndexBuilding(self._machine, reactor)
         self._machine.on_catalog = self._catalog_changed
-        self._feeds = FeedHub(self._machine.watched.add, self._machine.watched.discard, loop.call_soon)
+        watched = self._machine.watched
+        self._feeds = FeedHub(watched.add, watched.discard, loop.call_soon, loop.call_later, time.monotonic)
         self._machine.on_changes = self._feeds.on_changes
         self._views = Views(self._machine.store.view, time.time)
         self._system = SystemTables(_site(settings, folder), make_in_thread, self._see_servers)

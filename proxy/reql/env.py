@@ -5,7 +5,7 @@ One rule: terms reach nothing but this. `server/assemble` plugs the ports; tests
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from model.catalog import Catalog
@@ -145,8 +145,8 @@ class Env:
     """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""
 
     __slots__ = (
-        "_now", "array_limit", "data", "feeds", "fibers", "javascript", "options", "params", "permissions", "profile",
-        "read_mode", "read_prepared", "slots", "user", "world",
+        "_now", "array_limit", "data", "feeds", "fibers", "javascript", "lens", "options", "params", "permissions",
+        "profile", "read_mode", "read_prepared", "slots", "user", "world",
     )  # fmt: skip
 
     def __init__(self, world: World, fibers: Fibers, user: str, slot_count: int) -> None:
@@ -164,6 +164,7 @@ class Env:
         self.profile: list[dict[str, Any]] | None = None
         self._now: float | None = None
         self.feeds: list[Any] = []  # the changefeeds that this query opened
+        self.lens: Hashable = None  # two queries with the same one show the same of the same changes
         self.javascript: Any = None  # the session of its scripts, once it has run one
 
     def now_s(self) -> float:

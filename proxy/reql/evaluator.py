@@ -18,6 +18,7 @@ from proxy.reql.batches import BatchLimits
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.feed_cursor import FeedCursor
+from proxy.reql.feed_lenses import lens_of, shows_the_same
 from proxy.reql.nodes import Node
 from proxy.reql.registry import TERMS
 from proxy.reql.shapes import MAX_SHAPES, lift
@@ -96,12 +97,13 @@ class StreamCursor:
 class Shape:
     """A compiled query that can be run with any parameters."""
 
-    __slots__ = ("global_optargs", "root", "slot_count")
+    __slots__ = ("global_optargs", "has_lens", "root", "slot_count")
 
     def __init__(self, root: Node, global_optargs: dict[str, Node], slot_count: int) -> None:
         self.root = root
         self.global_optargs = global_optargs
         self.slot_count = slot_count
+        self.has_lens = shows_the_same(root)  # of a changefeed
 
 
 class ReqlEvaluator:
@@ -138,6 +140,8 @@ class ReqlEvaluator:
     def _run(self, shape: Shape, parameters: list[Any], context: QueryContext) -> Answer:
         env = Env(self._world, context.fibers, context.user, shape.slot_count)
         env.params = parameters
+        if shape.has_lens:
+            env.lens = lens_of(shape, parameters)
         if shape.global_optargs:
             self._apply_options(env, shape.global_optargs)
         root = shape.root

@@ -2,22 +2,28 @@
 
 One rule: the first response comes at once, the others when there is news; a feed never waits, the cursor waits for all
 feeds of its query at once.
+
+There are two ways to wait. `listen` needs no fiber: the hub calls when there is news, and the body of the response may
+be there already, made for another reader. `next_batch` waits in its fiber; queries that come over another server or by
+HTTP use it, and feeds that want to be told at certain times.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from proxy.answers import PARTIAL, SEQUENCE, Answer, WaitTimeout
+from proxy.answers import NEEDS_FIBER, PARTIAL, SEQUENCE, Answer, WaitTimeout
 from proxy.reql.batches import BatchLimits
 from proxy.reql.env import Env
+from proxy.reql.feed_changes import ChangeFeed
 from proxy.reql.streams import Stream
 
 
 class FeedCursor:
     """The responses of a query with changefeeds: the first comes at once, the others when there is news."""
 
-    __slots__ = ("_empty_after_s", "_env", "_left", "_limits", "_stream", "_was_full")
+    __slots__ = ("_direct", "_empty_after_s", "_env", "_left", "_limits", "_squash_s", "_stream", "_was_full")
 
     def __init__(self, env: Env, stream: Stream, returns_empty_batches: bool) -> None:
         self._env = env
@@ -26,6 +32,8 @@ class FeedCursor:
         self._left: list[bytes] = []
         self._was_full = False  # the last batch: then there may be more at once, or it was the end
         self._empty_after_s = self._limits.max_seconds if returns_empty_batches else None
+        self._squash_s = max((feed.options.squash_s or 0.0 for feed in env.feeds), default=0.0)
+        self._direct = stream if isinstance(stream, ChangeFeed) and len(env.feeds) == 1 else None
 
     def first_batch(self) -> Answer:
         return self._collect(*self._limits.first()[:2])
@@ -43,6 +51,41 @@ class FeedCursor:
             answer = self._collect(max_rows, max_bytes)
             if answer.items or answer.kind is not PARTIAL:
                 return answer
+
+    def listen(self, wake: Callable[[], None], is_woken: bool = False) -> bytes | object | None:
+        """See `proxy.answers.OpenFeed`."""
+        if self._was_full or self._squash_s > 0 or self._empty_after_s is not None:
+            return NEEDS_FIBER
+        direct = self._direct
+        if direct is not None:
+            if direct.is_ready:
+                body = direct.body(self._limits.max_rows, self._limits.max_bytes)
+                if body != b"":
+                    return NEEDS_FIBER if body is None else body
+            direct.feed.listen(wake)
+            return None
+        feeds = self._env.feeds
+        if is_woken:
+            self.unlisten()
+            for feed in feeds:
+                feed.look_again()
+        if any(feed.is_ready for feed in feeds):
+            return NEEDS_FIBER
+        for feed in feeds:
+            feed.feed.listen(wake)
+        return None
+
+    def unlisten(self) -> None:
+        """See `proxy.answers.OpenFeed`."""
+        for feed in self._env.feeds:
+            feed.feed.unlisten()
+
+    def news(self) -> Answer | None:
+        """See `proxy.answers.OpenFeed`."""
+        if self._squash_s > 0 or self._empty_after_s is not None:
+            return self.next_batch()
+        answer = self._collect(*self._limits.later()[:2])
+        return answer if answer.items or answer.kind is not PARTIAL else None
 
     def close(self) -> None:
         self._stream.close()
@@ -77,9 +120,8 @@ class FeedCursor:
     def _wait(self, began_s: float) -> bool:
         """Waits until a feed has news and its squash time is over. False: give an empty batch instead."""
         env = self._env
-        squash_s = max((feed.options.squash_s or 0.0 for feed in env.feeds), default=0.0)
-        if squash_s > 0:
-            rest_s = max(feed.last_sent_s for feed in env.feeds) + squash_s - env.world.now_s()
+        if self._squash_s > 0:
+            rest_s = max(feed.last_sent_s for feed in env.feeds) + self._squash_s - env.world.now_s()
             if rest_s > 0:
                 self._let_changes_gather(rest_s)
         if any(feed.is_ready for feed in env.feeds):
@@ -94,8 +136,7 @@ class FeedCursor:
         except WaitTimeout:
             return False
         finally:
-            for feed in env.feeds:
-                feed.feed.wake = None
+            self.unlisten()
         for feed in env.feeds:
             feed.look_again()
         return True
@@ -106,20 +147,20 @@ class FeedCursor:
 
         def listen(done: Any) -> None:
             for feed in feeds:
-                feed.filling = lambda: done(None)
+                feed.watch_filling(lambda: done(None))
 
         try:
-            if not any(len(feed.queue) * 2 > feed.limit for feed in feeds):
+            if not any(feed.waiting_count * 2 > feed.limit for feed in feeds):
                 self._env.fibers.wait_for(listen, rest_s)
         except WaitTimeout:
             return
         finally:
             for feed in feeds:
-                feed.filling = None
+                feed.watch_filling(None)
 
     def _listen(self, done: Any) -> None:
         def wake() -> None:
             done(None)
 
         for feed in self._env.feeds:
-            feed.feed.wake = wake
+            feed.feed.listen(wake)

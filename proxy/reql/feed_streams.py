@@ -6,17 +6,13 @@ One rule: a feed stream never waits; the cursor waits for all feeds of its query
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
-from model import datum as d
 from model import order
-from model.errors import ReqlError
 from proxy.answers import ATOM_FEED, INCLUDES_STATES, ORDER_BY_LIMIT_FEED, SEQUENCE_FEED
+from proxy.reql.feed_chain import Feed
 from proxy.reql.feed_resume import Position, past_changes, position_text
-from proxy.reql.feeds import Feed, SharedChange
-from proxy.reql.streams import Operation, Rows, Stream
-
-ABSENT: Final = object()
+from proxy.reql.streams import Rows, Stream
 
 
 class FeedOptions:
@@ -57,8 +53,9 @@ class FeedOptions:
         self.include_types = include_types
 
     @property
-    def is_plain(self) -> bool:
-        return self.squash_s is None and not self.include_types and self.lineage is None
+    def shows(self) -> tuple[bool, bool]:
+        """What of the options changes how an element looks."""
+        return self.include_types, self.lineage is not None
 
 
 class FeedStream(Stream):
@@ -96,8 +93,8 @@ class FeedStream(Stream):
             return self._begin(env)
         if self._initial is not None:
             return self._continue_initial(env)
-        if self.feed.skipped:
-            skipped, self.feed.skipped = self.feed.skipped, 0
+        skipped = self.feed.take_skipped()
+        if skipped:
             return [{"error": f"Changefeed cache over array size limit, skipped {skipped} elements."}]
         return self._news(env)
 
@@ -131,11 +128,11 @@ class FeedStream(Stream):
     def _past(self, env: Any, after: Position) -> Iterator[Rows]:
         """The elements for what happened between a position and the moment the feed was opened."""
         for changes in past_changes(env, self.feed.table_id, after, self._opened_at):
-            elements = self._elements(changes)
+            elements = self.elements(changes)
             if elements:
                 yield elements
 
-    def _elements(self, changes: list[Any]) -> Rows:
+    def elements(self, changes: list[Any]) -> Rows:
         """What the feed says of changes."""
         raise AssertionError("a feed without elements cannot be resumed")
 
@@ -160,169 +157,6 @@ class FeedStream(Stream):
         if self.options.include_types:
             element["type"] = "add" if old is None else "remove" if new is None else "change"
         return element
-
-
-class RangeFeed(FeedStream):
-    """Changes of the rows of a range: `covers(key, row text or None)` says whether a side of a change is in it."""
-
-    def __init__(
-        self,
-        env: Any,
-        feed: Feed,
-        options: FeedOptions,
-        covers: Callable[[bytes, bytes | None], bool] | None,
-        transformations: list[Operation],
-        initial: Stream | None,
-        at: Any,
-    ) -> None:
-        super().__init__(env, feed, options)
-        self._covers = covers
-        self._transformations = transformations
-        self._initial_rows = initial
-        self._at = at  # the view that the initial rows are read from
-        self._env = env
-
-    @property
-    def has_texts(self) -> bool:  # type: ignore[override]
-        return self._begun and self._initial is None and self._is_plain and not self.feed.skipped
-
-    @property
-    def _is_plain(self) -> bool:
-        return self._covers is None and not self._transformations and self.options.is_plain
-
-    def source_texts(self, env: Any) -> list[bytes] | None:
-        return [change.text() for change in self.feed.take()]
-
-    def close(self) -> None:
-        self._initial = None
-        self._release_view()
-        super().close()
-
-    def _release_view(self) -> None:
-        at, self._at = self._at, None
-        if at is not None:
-            at.close()
-
-    def initial_chunks(self, env: Any) -> Any:
-        if self._initial_rows is None:
-            return None
-        return self._read_initial(env, self._initial_rows)
-
-    def _read_initial(self, env: Any, stream: Stream) -> Any:
-        live = env.data
-        try:
-            while True:
-                env.data = self._at
-                try:
-                    rows = stream.chunk(env)
-                finally:
-                    env.data = live
-                if rows is None:
-                    return
-                yield [{"new_val": row} for row in rows]
-        finally:
-            self._release_view()
-
-    def _side(self, key: bytes, text: bytes | None, row: Any) -> Any:
-        """One side of a change as the range and the transformations show it; ABSENT if they do not."""
-        if text is None or (self._covers is not None and not self._covers(key, text)):
-            return ABSENT
-        rows = [row]
-        try:
-            for operation in self._transformations:
-                rows = operation.apply(self._env, rows)
-                if not rows:
-                    return ABSENT
-        except ReqlError:
-            return ABSENT  # as in an index: a row on which the function fails is not in it
-        return rows[0]
-
-    def _news(self, env: Any) -> Rows:
-        return self._elements(self.feed.take())
-
-    def _elements(self, changes: list[Any]) -> Rows:
-        if self.options.squash_s is not None:
-            changes = squashed(changes)
-        if self._is_plain:
-            return [self.pair(change.old(), change.new()) for change in changes]
-        out = []
-        for change in changes:
-            old = self._side(change.key, change.old_text, change.old() if change.old_text is not None else None)
-            new = self._side(change.key, change.new_text, change.new() if change.new_text is not None else None)
-            if old is ABSENT and new is ABSENT:
-                continue
-            if old is not ABSENT and new is not ABSENT and order.equal(old, new):
-                continue
-            out.append(self.pair(None if old is ABSENT else old, None if new is ABSENT else new, change))
-        return out
-
-
-class _Squashed:
-    """Several changes of one row as one."""
-
-    __slots__ = ("first", "last")
-
-    def __init__(self, first: SharedChange, last: SharedChange) -> None:
-        self.first = first
-        self.last = last
-
-    @property
-    def key(self) -> bytes:
-        return self.first.key
-
-    @property
-    def log_index(self) -> int:
-        return self.last.log_index
-
-    @property
-    def ordinal(self) -> int:
-        return self.last.ordinal
-
-    @property
-    def old_text(self) -> bytes | None:
-        return self.first.old_text
-
-    @property
-    def new_text(self) -> bytes | None:
-        return self.last.new_text
-
-    def old(self) -> Any:
-        return self.first.old()
-
-    def new(self) -> Any:
-        return self.last.new()
-
-
-def squashed(changes: list[SharedChange]) -> list[Any]:
-    """One change per row: from its first old value to its last new one; none if they are equal."""
-    by_key: dict[bytes, Any] = {}
-    for change in changes:
-        found = by_key.get(change.key)
-        by_key[change.key] = change if found is None else _Squashed(getattr(found, "first", found), change)
-    return [change for change in by_key.values() if change.old_text != change.new_text]
-
-
-class PointFeed(FeedStream):
-    """Changes of one row."""
-
-    note = ATOM_FEED
-
-    def __init__(self, env: Any, feed: Feed, options: FeedOptions, key: bytes, row: bytes | None) -> None:
-        super().__init__(env, feed, options)
-        self._key = key
-        self._row = row
-
-    def initial_chunks(self, env: Any) -> Any:
-        return iter([[{"new_val": None if self._row is None else d.loads(self._row)}]])
-
-    def _news(self, env: Any) -> Rows:
-        return self._elements(self.feed.take())
-
-    def _elements(self, changes: list[Any]) -> Rows:
-        changes = [change for change in changes if change.key == self._key]
-        if self.options.squash_s is not None:
-            changes = squashed(changes)
-        return [self.pair(change.old(), change.new(), change) for change in changes]
 
 
 class LimitFeed(FeedStream):

@@ -1,223 +1,222 @@
-"""Changefeeds: the hub that every applied change passes through, and the feeds that queries read from.
+"""Changefeeds: the hub that every applied change passes through on its way to feeds.
 
-One rule: a change is told to feeds in the order of the log and after it can be read, and costs the apply path
-one list append per feed; decoding, transformations and JSON happen when a reader asks, once for all readers.
+One rule: a change is told to feeds in the order of the log and after it can be read, and costs the apply path the
+same however many feeds there are; decoding, transformations and JSON happen when a reader asks, once for all readers.
 
 A feed over a range starts at one moment: it subscribes, then reads its initial rows from a view of that very
-moment, then goes on with the queue. So no change is missed or told twice at the seam.
+moment, then goes on with the chain. So no change is missed or told twice at the seam.
+
+Readers that wait are woken in rounds. The first change after a rest is told at once; while changes keep coming, the
+next round waits for a moment that grows with the number of readers, so that they get several changes in one response.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from model import datum as d
-from model.errors import ReqlError, ReqlOpFailedError
+from model.errors import ReqlOpFailedError
+from proxy.reql.feed_chain import Channel, Feed, RowChange, SharedChange
 
 UNAVAILABLE: Final = "Changefeed aborted (unavailable)."
 
-
-class RowChange(Protocol):
-    """One row's change as the state machine tells it; None is no row."""
-
-    @property
-    def table_id(self) -> int: ...
-    @property
-    def key(self) -> bytes: ...
-    @property
-    def old(self) -> bytes | None: ...
-    @property
-    def new(self) -> bytes | None: ...
+ROUND_S: Final = 0.002  # how long readers are woken before others get a turn
+PAUSE_PER_READER_S: Final = 40e-6
+MAX_PAUSE_S: Final = 0.004
 
 
-class SharedChange:
-    """A change as all feeds of a table share it: decoded and printed at most once.
+class _Table:
+    """The channels of one table: of all rows, and of single ones."""
 
-    ordinal: which change of its table it is in its log entry.
-    """
+    __slots__ = ("all_rows", "rows")
 
-    __slots__ = ("_new", "_old", "_text", "key", "log_index", "new_text", "old_text", "ordinal")
+    def __init__(self) -> None:
+        self.all_rows: Channel | None = None
+        self.rows: dict[bytes, Channel] = {}
 
-    def __init__(self, log_index: int, change: RowChange, ordinal: int = 0) -> None:
-        self.log_index = log_index
-        self.ordinal = ordinal
-        self.key = change.key
-        self.old_text = change.old
-        self.new_text = change.new
-        self._old: Any = None
-        self._new: Any = None
-        self._text: bytes | None = None
-
-    def old(self) -> Any:
-        if self._old is None and self.old_text is not None:
-            self._old = d.loads(self.old_text)
-        return self._old
-
-    def new(self) -> Any:
-        if self._new is None and self.new_text is not None:
-            self._new = d.loads(self.new_text)
-        return self._new
-
-    def text(self) -> bytes:
-        """The element of a plain feed: {"new_val": ..., "old_val": ...} as JSON."""
-        if self._text is None:
-            self._text = b'{"new_val":%b,"old_val":%b}' % (self.new_text or b"null", self.old_text or b"null")
-        return self._text
-
-
-class Feed:
-    """The queue of one reader. `push` is called by the hub; `take` by the reader.
-
-    limit: how many changes may wait; beyond, all of them are given up and the reader is told how many.
-    """
-
-    def __init__(self, hub: FeedHub, table_id: int, limit: int) -> None:
-        self._hub = hub
-        self.table_id = table_id
-        self.limit = limit
-        self.queue: list[SharedChange] = []
-        self.skipped = 0
-        self.failure: ReqlError | None = None
-        self.guard: Callable[[], None] | None = None  # raises when the reader may not read any more
-        self.wake: Callable[[], None] | None = None
-        self.filling: Callable[[], None] | None = None  # called once when half of the room is used up
-        self.closed = False
-
-    def push(self, change: SharedChange) -> None:
-        queue = self.queue
-        if len(queue) >= self.limit:
-            self.skipped += len(queue) + 1
-            queue.clear()
-        elif self.skipped:
-            self.skipped += 1
-        else:
-            queue.append(change)
-        if self.filling is not None and len(queue) * 2 > self.limit:
-            filling, self.filling = self.filling, None
-            self._hub.soon(filling)
-        self._hub.tell(self)
-
-    @property
-    def has_news(self) -> bool:
-        return bool(self.queue) or self.skipped > 0 or self.failure is not None
-
-    def take(self) -> list[SharedChange]:
-        """All that waits. Raises the feed's failure when nothing is left before it."""
-        if not self.queue and self.failure is not None:
-            raise self.failure
-        taken, self.queue = self.queue, []
-        return taken
-
-    def fail(self, error: ReqlError) -> None:
-        if self.failure is None:
-            self.failure = error
-            self._hub.tell(self)
-
-    def recheck(self) -> None:
-        """What users may do has changed: gives up what waits for a reader who may not see it any more."""
-        if self.guard is not None:
-            try:
-                self.guard()
-            except ReqlError as error:
-                self.queue.clear()
-                self.skipped = 0
-                self.fail(error)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._hub.leave(self)
+    def channels(self) -> list[Channel]:
+        return [*self.rows.values()] if self.all_rows is None else [self.all_rows, *self.rows.values()]
 
 
 class FeedHub:
-    """All open feeds. `watch(table_id)` and `unwatch(table_id)` tell the state machine whose old rows are wanted;
-    `soon(function)` runs a function after the current entries are applied; `poll_s` paces feeds that must look."""
+    """All open feeds. `watch(table_id)` and `unwatch(table_id)` tell the state machine whose old rows are wanted.
+
+    soon: runs a function after the current entries are applied. later: runs a function after so many seconds, on the
+    monotonic clock `seconds`; without them there are no pauses, and rounds are not cut short.
+    """
 
     def __init__(
-        self, watch: Callable[[int], None], unwatch: Callable[[int], None], soon: Callable[[Callable[[], None]], Any]
+        self,
+        watch: Callable[[int], None],
+        unwatch: Callable[[int], None],
+        soon: Callable[[Callable[[], None]], Any],
+        later: Callable[[float, Callable[[], None]], Any] | None = None,
+        seconds: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._watch = watch
         self._unwatch = unwatch
-        self.soon = soon
-        self._feeds: dict[int, list[Feed]] = {}
-        self._polled: list[Feed] = []
-        self._woken: list[Feed] = []
+        self._soon = soon
+        self._later = later
+        self._seconds = seconds
+        self._tables: dict[int, _Table] = {}
+        self._polled = Channel()
+        self._woken: deque[Feed] = deque()
+        self._telling: list[Channel] = []
+        self._is_round_due = False
+        self._round_count = 0  # readers that this round has woken
+        self._next_round_s = 0.0
 
-    def subscribe(self, table_id: int, limit: int) -> Feed:
-        feed = Feed(self, table_id, limit)
-        feeds = self._feeds.get(table_id)
-        if feeds is None:
-            self._feeds[table_id] = feeds = []
+    # -- for queries
+
+    def subscribe(self, table_id: int, limit: int, row_key: bytes | None = None) -> Feed:
+        """A feed of a table's changes from now on, or of those of one of its rows."""
+        table = self._tables.get(table_id)
+        if table is None:
+            self._tables[table_id] = table = _Table()
             self._watch(table_id)
-        feeds.append(feed)
+        if row_key is None:
+            channel = table.all_rows = table.all_rows or Channel()
+        else:
+            channel = table.rows[row_key] = table.rows.get(row_key) or Channel()
+        feed = Feed(self, channel, limit, table_id, row_key)
+        channel.enter(feed)
         return feed
 
     def subscribe_polled(self, limit: int) -> Feed:
         """A feed that is told to look again by `poll`, for tables that are functions of the server's state."""
-        feed = Feed(self, 0, limit)
-        self._polled.append(feed)
+        feed = Feed(self, self._polled, limit)
+        self._polled.enter(feed)
         return feed
 
     def leave(self, feed: Feed) -> None:
-        if feed in self._polled:
-            self._polled.remove(feed)
+        """A feed was closed."""
+        channel = feed.channel
+        channel.feeds.pop(feed, None)
+        channel.gathering.discard(feed)
+        table = self._tables.get(feed.table_id)
+        if channel.feeds or table is None or channel is self._polled:
             return
-        feeds = self._feeds.get(feed.table_id)
-        if feeds is not None and feed in feeds:
-            feeds.remove(feed)
-            if not feeds:
-                del self._feeds[feed.table_id]
-                self._unwatch(feed.table_id)
+        if channel is table.all_rows:
+            table.all_rows = None
+        elif feed.row_key is not None and table.rows.get(feed.row_key) is channel:
+            del table.rows[feed.row_key]
+        if table.all_rows is None and not table.rows:
+            del self._tables[feed.table_id]
+            self._unwatch(feed.table_id)
 
     @property
     def open_count(self) -> int:
-        return sum(map(len, self._feeds.values())) + len(self._polled)
+        channels = [channel for table in self._tables.values() for channel in table.channels()]
+        return sum(len(channel.feeds) for channel in channels) + len(self._polled.feeds)
+
+    # -- for the server
 
     def on_changes(self, log_index: int, time_ms: int, changes: Iterable[RowChange]) -> None:
         """The state machine's port: what one log entry changed in watched tables."""
-        ordinals: dict[int, int] = {}
+        by_table: dict[int, list[SharedChange]] = {}
         for change in changes:
-            table_id = change.table_id
-            ordinal = ordinals.get(table_id, 0)
-            ordinals[table_id] = ordinal + 1
-            feeds = self._feeds.get(table_id)
-            if feeds is not None:
-                shared = SharedChange(log_index, change, ordinal)
-                for feed in feeds:
-                    feed.push(shared)
+            told = by_table.setdefault(change.table_id, [])
+            told.append(SharedChange(log_index, change, len(told)))
+        for table_id, told in by_table.items():
+            table = self._tables.get(table_id)
+            if table is None:
+                continue
+            if table.all_rows is not None:
+                self._tell(table.all_rows, told)
+            if table.rows:
+                for shared in told:
+                    channel = table.rows.get(shared.key)
+                    if channel is not None:
+                        self._tell(channel, [shared])
 
     def on_table_gone(self, table_id: int) -> None:
         """A table was dropped: its feeds end with an error once they are read."""
-        for feed in list(self._feeds.get(table_id, ())):
-            feed.fail(ReqlOpFailedError(UNAVAILABLE))
+        self._fail(self._feeds_of(table_id))
 
     def fail_all(self) -> None:
         """This server can no longer tell changes (it lost the lead or stops)."""
-        for feeds in list(self._feeds.values()):
-            for feed in list(feeds):
-                feed.fail(ReqlOpFailedError(UNAVAILABLE))
+        for table_id in list(self._tables):
+            self._fail(self._feeds_of(table_id))
 
     def recheck(self) -> None:
         """What users may do has changed."""
-        for feeds in list(self._feeds.values()):
-            for feed in list(feeds):
+        for table_id in list(self._tables):
+            for feed in self._feeds_of(table_id):
                 feed.recheck()
 
     def poll(self) -> None:
         """Wakes the feeds that look for themselves."""
-        for feed in list(self._polled):
-            self.tell(feed)
+        self._wake_all(self._polled)
 
-    def tell(self, feed: Feed) -> None:
+    # -- inside
+
+    def _feeds_of(self, table_id: int) -> list[Feed]:
+        table = self._tables.get(table_id)
+        return [] if table is None else [feed for channel in table.channels() for feed in channel.feeds]
+
+    def _fail(self, feeds: list[Feed]) -> None:
+        for feed in feeds:
+            feed.fail(ReqlOpFailedError(UNAVAILABLE))
+
+    def _tell(self, channel: Channel, changes: list[SharedChange]) -> None:
+        channel.append(changes)
+        if channel.gathering:
+            for feed in list(channel.gathering):
+                if feed.waiting_count * 2 > feed.limit and feed.filling is not None:
+                    self._soon(feed.filling)
+                    feed.watch_filling(None)
+        self._wake_all(channel)
+
+    def _wake_all(self, channel: Channel) -> None:
+        if channel.waiting and not channel.is_telling:
+            channel.is_telling = True
+            self._telling.append(channel)
+            self._round_soon()
+
+    def wake_one(self, feed: Feed) -> None:
+        """Something happened to one feed alone."""
         if feed.wake is not None:
-            if not self._woken:
-                self.soon(self._wake)
             self._woken.append(feed)
+            self._round_soon()
 
-    def _wake(self) -> None:
-        woken, self._woken = self._woken, []
-        for feed in woken:
-            wake, feed.wake = feed.wake, None
-            if wake is not None:
-                wake()
+    def _round_soon(self) -> None:
+        if self._is_round_due:
+            return
+        self._is_round_due = True
+        pause_s = self._next_round_s - self._seconds()
+        if pause_s > 0 and self._later is not None:
+            self._later(pause_s, self._round)
+        else:
+            self._soon(self._round)
+
+    def _round(self) -> None:
+        """Wakes those whose news is there; when that takes long, others get a turn in between."""
+        woken = self._woken
+        for channel in self._telling:
+            channel.is_telling = False
+            woken += channel.waiting
+            channel.waiting.clear()
+        self._telling.clear()
+        until_s = self._seconds() + ROUND_S
+        told = 0
+        try:
+            while woken:
+                woken.popleft().tell()
+                told += 1
+                if not told % 16 and self._seconds() >= until_s:
+                    break
+        finally:
+            self._round_count += told
+            self._end_round()
+
+    def _end_round(self) -> None:
+        if self._woken:
+            self._soon(self._round)
+            return
+        pause_s = min(MAX_PAUSE_S, self._round_count * PAUSE_PER_READER_S)
+        self._round_count = 0
+        self._next_round_s = self._seconds() + pause_s
+        self._is_round_due = False
+        if self._telling:
+            self._round_soon()

@@ -10,9 +10,10 @@ from model import order
 from model.errors import Path, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.answers import ATOM_FEED, SEQUENCE_FEED
+from proxy.reql.feed_chain import Feed
+from proxy.reql.feed_changes import PointFeed, RangeFeed
 from proxy.reql.feed_resume import check_retained, parse_position
-from proxy.reql.feed_streams import FeedOptions, FeedStream, LimitFeed, PointFeed, PolledFeed, RangeFeed
-from proxy.reql.feeds import Feed
+from proxy.reql.feed_streams import FeedOptions, FeedStream, LimitFeed, PolledFeed
 from proxy.reql.geo_reads import IntersectingRows
 from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_keys
@@ -104,7 +105,7 @@ def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) 
     source.prepare_read(env)
     key = primary_key_bytes(selection.key)
     check_resumption(env, options)
-    feed = _subscribe(env, source, options)
+    feed = _subscribe(env, source, options, key)
     return PointFeed(env, feed, options, key, env.data.get(source.table.table_id, key))
 
 
@@ -175,7 +176,10 @@ def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
     feed = _subscribe(env, source, options)
     # Subscribed and viewed in one breath: the view holds exactly what the queue will not tell.
     at = env.data.view() if options.include_initial else None
-    return RangeFeed(env, feed, options, _covers(stream), list(operations), stream if at is not None else None, at)
+    initial = stream if at is not None else None
+    # An index may be another one by the time of the next query.
+    lens = env.lens if isinstance(stream, (TableScan, KeyedRows)) else None
+    return RangeFeed(env, feed, options, _covers(stream), list(operations), initial, at, lens)
 
 
 def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
@@ -252,9 +256,9 @@ def _through(env: Any, operations: list[Any], row: Any) -> list[Any]:
     return rows
 
 
-def _subscribe(env: Any, source: StoredTable, options: FeedOptions) -> Feed:
-    """A feed of a stored table's changes, which ends when its user may not read them any more."""
-    feed: Feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size)
+def _subscribe(env: Any, source: StoredTable, options: FeedOptions, key: bytes | None = None) -> Feed:
+    """A feed of the changes of a stored table or of one of its rows, which ends when its user may not read them."""
+    feed: Feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size, key)
     permissions = env.permissions
     if permissions is not None:
         feed.guard = lambda: permissions.require("read", source.table.database, source.uuid)
