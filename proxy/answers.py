@@ -99,6 +99,19 @@ Done = Callable[..., None]
 """Called once with `(error | None, value=None)` when the thing waited for has happened, on the reactor thread."""
 
 
+class Promised(Answer):
+    """An atom that says what will have been done: to be sent once `begin(done)` has called `done(None)`.
+
+    Only a query whose context `takes_promises` is answered so. An error that `done` is called with is the query's.
+    """
+
+    __slots__ = ("begin",)
+
+    def __init__(self, answer: Answer, begin: Callable[[Done], object]) -> None:
+        super().__init__(answer.kind, answer.items, answer.notes, answer.profile)
+        self.begin = begin
+
+
 class Fibers(Protocol):
     """What running evaluator code may ask of the scheduler. Every call may raise `Interrupted`."""
 
@@ -118,10 +131,13 @@ class QueryContext:
     user: the authenticated name. address: (host, port) of the client. connection_id: unique in this process.
     deadline: seconds on the monotonic clock of the fibers, or None. returns_empty_batches: a feed's batch comes
     back empty after `max_batch_seconds` instead of waiting (drivers of V0_3, and HTTP). noreply: nobody will read
-    the answer, so a stream is to be run to what its first batch needs and then dropped.
+    the answer, so a stream is to be run to what its first batch needs and then dropped. takes_promises: a write may
+    be answered by a `Promised`, so that no fiber has to wait for the log.
     """
 
-    __slots__ = ("address", "connection_id", "deadline", "fibers", "noreply", "returns_empty_batches", "user")
+    __slots__ = (
+        "address", "connection_id", "deadline", "fibers", "noreply", "returns_empty_batches", "takes_promises", "user",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -132,6 +148,7 @@ class QueryContext:
         deadline: float | None = None,
         returns_empty_batches: bool = False,
         noreply: bool = False,
+        takes_promises: bool = False,
     ) -> None:
         self.user = user
         self.address = address
@@ -140,6 +157,7 @@ class QueryContext:
         self.deadline = deadline
         self.returns_empty_batches = returns_empty_batches
         self.noreply = noreply
+        self.takes_promises = takes_promises
 
     def without_reply(self) -> QueryContext:
         """The same for a noreply query."""
@@ -151,6 +169,7 @@ class QueryContext:
             self.deadline,
             self.returns_empty_batches,
             noreply=True,
+            takes_promises=self.takes_promises,
         )
 
 

@@ -195,7 +195,7 @@ class Connection(Performer, asyncio.Protocol):
         elif type(answer) is Failed:
             self._done(query, None, answer.error)
         else:
-            self._done(query, answer, None)
+            self._begun(query, answer, None)
 
     def _receive(self, session: Session, data: bytes) -> None:
         """The general way for bytes: pieces of frames, many frames, all kinds of queries."""

@@ -31,7 +31,7 @@ from model.errors import (
     ReqlResourceLimitError,
     RewindError,
 )
-from proxy.answers import Done, Interrupted, WaitTimeout
+from proxy.answers import Done, Interrupted, Promised, WaitTimeout
 
 log = logging.getLogger("rewinddb.proxy")
 
@@ -89,6 +89,43 @@ class Fiber:
         self.interruption: Interrupted | None = None
         self.wait: _Wait | None = None  # what it waits for
         self.deadline: DelayedCall | None = None
+
+    def interrupt(self, interruption: Interrupted) -> None:
+        """Raises it where the fiber waits, or at its next wait or breath."""
+        self.interruption = interruption
+        if self.wait is not None:
+            self.wait.done(interruption)
+
+
+class _Promise:
+    """An answer that waits for one thing, as a fiber would. Only the first word about it counts."""
+
+    __slots__ = ("answer", "item", "outcome", "pool")
+
+    def __init__(self, pool: FiberPool, item: Item, answer: Promised, outcome: Outcome) -> None:
+        self.pool = pool
+        self.item: Item | None = item
+        self.answer = answer
+        self.outcome = outcome
+
+    def done(self, error: BaseException | None = None, value: Any = None) -> None:
+        pool, item = self.pool, self.item
+        if item is None:
+            return
+        if pool.current is not None:  # what an outcome leads to is nothing for inside a fiber
+            pool._timers.callLater(0, self.done, error)
+            return
+        self.item = item.fiber = None
+        if error is None:
+            _tell(self.outcome, item, self.answer, None)
+        elif isinstance(error, Interrupted):
+            _tell(self.outcome, item, None, error)
+        else:
+            assert isinstance(error, Exception)
+            _tell(self.outcome, item, None, as_reql_error(error))
+
+    def interrupt(self, interruption: Interrupted) -> None:
+        self.done(interruption)
 
 
 class _Wait:
@@ -174,6 +211,11 @@ class FiberPool:
         fiber.item = item
         fiber.done = done
 
+    def promise(self, item: Item, answer: Promised, done: Outcome) -> None:
+        """What `start` gave is not to be told before it is true: `done(item, answer, None)` then, or with an error."""
+        item.fiber = promise = _Promise(self, item, answer, done)
+        answer.begin(promise.done)
+
     def run(self, work: Callable[[Any], Any], item: Item, done: Outcome, deadline_s: float | None = None) -> None:
         """Runs `work(item)` in a fiber, as far as it goes without waiting; then, or later, `done(item, result, error)`.
 
@@ -205,12 +247,8 @@ class FiberPool:
 
     def interrupt(self, item: Item, message: str) -> None:
         """Raises Interrupted in the item's fiber where it waits, or at its next wait or breath; nothing if it ended."""
-        fiber = item.fiber
-        if fiber is None:
-            return
-        fiber.interruption = Interrupted(message)
-        if fiber.wait is not None:
-            fiber.wait.done(fiber.interruption)
+        if item.fiber is not None:
+            item.fiber.interrupt(Interrupted(message))
 
     def interrupt_current(self, message: str) -> None:
         """As `interrupt`, for the fiber that asks."""
@@ -317,13 +355,10 @@ class FiberPool:
             fiber.deadline = None
         if len(self._idle) < _MAX_IDLE:
             self._idle.append(fiber)
-        try:
-            if type(result) is Failed:
-                done(item, None, result.error)
-            else:
-                done(item, result, None)
-        except Exception:
-            log.exception("the end of a query could not be told")
+        if type(result) is Failed:
+            _tell(done, item, None, result.error)
+        else:
+            _tell(done, item, result, None)
 
     def _continue(self, fiber: Fiber) -> None:
         if self.current is None:
@@ -342,6 +377,13 @@ class FiberPool:
         if self._ready:
             self._turn = self._timers.callLater(0, self._take_turn)
         self._switch_to(fiber)
+
+
+def _tell(done: Outcome, item: Item, result: Any, error: ReqlError | Interrupted | None) -> None:
+    try:
+        done(item, result, error)
+    except Exception:
+        log.exception("the end of a query could not be told")
 
 
 def _alone(work: Callable[[Any], Any], item: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from model.errors import ReqlError
-from proxy.answers import NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, QueryContext
+from proxy.answers import NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, Promised, QueryContext
 from proxy.clients import Clients
 from proxy.frames import frame
 from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
@@ -85,7 +85,12 @@ class Performer:
         clients = self.clients
         self.user = user
         self._context = QueryContext(
-            user, self.address, self.connection_id, clients.fibers, returns_empty_batches=returns_empty_batches
+            user,
+            self.address,
+            self.connection_id,
+            clients.fibers,
+            returns_empty_batches=returns_empty_batches,
+            takes_promises=True,
         )
         limits = clients.limits
         self.session = Session(
@@ -153,7 +158,7 @@ class Performer:
     def _run(self, query: Query) -> None:
         self.clients.queries_total += 1
         if query.cursor is None:
-            self._pool.run(self._start_method, query, self._done_method)
+            self._pool.run(self._start_method, query, self._begun)
         elif query.reader is not None:
             query.reader.ask()
         else:
@@ -193,6 +198,13 @@ class Performer:
         if query.noreply:
             context = context.without_reply()
         return self.clients.evaluator.start(query.body, context)
+
+    def _begun(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
+        """A START ended, but for what its answer promises."""
+        if type(answer) is Promised:
+            self._pool.promise(query, answer, self._done_method)
+        else:
+            self._done(query, answer, error)
 
     def _done(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
         session = self.session

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from typing import Any, Final, Protocol
 
@@ -216,11 +217,17 @@ class Replica:
 
     def commit(self, effects: list[Effect], durability: str) -> None:
         """One entry of the log. Hard: returns when it is on disk and applied; soft: when it has its place."""
+        begin = self.promise(effects, durability)
+        if begin is not None:
+            self._fibers.wait_for(begin)
+
+    def promise(self, effects: list[Effect], durability: str) -> Callable[[Done], object] | None:
+        """As `commit`, but what it would wait for is given: `begin(done)`; None if it would not wait."""
         place = self._propose(effects)
         if durability == "soft" and self._waiting_bytes < SOFT_WAITING_BYTES:
             self._soft = place
-            return
-        self._wait_until_applied(place)
+            return None
+        return partial(self._log.when_applied, *place)
 
     def commit_later(self, effects: list[Effect]) -> Callable[[], None]:
         """As a hard commit whose end is not waited for; what is returned waits for it, and raises what went wrong."""

@@ -71,6 +71,8 @@ class FixedData:
     def commit(self, effects: Sequence[Any], durability: str) -> NoReturn:
         raise ReqlOpFailedError("A view is of the past and cannot be written to.")
 
+    promise = commit
+
     def change_catalog(self, change: Any) -> NoReturn:
         raise ReqlOpFailedError("A view is of the past and cannot be changed.")
 

@@ -50,6 +50,7 @@ from rocksdict import (
 
 from model.errors import Corrupt, DiskFull, FolderInUse, Overloaded, RewindError
 from storage.engine import WriteSet
+from storage.recent import RecentValues
 
 log = logging.getLogger("rewinddb.storage")
 
@@ -59,6 +60,8 @@ FORMAT_KEY: Final = b"m format"
 ZSTD_LEVEL: Final = 1
 STEPPED_ROWS: Final = 32  # up to so many rows come by an iterator's steps, whose status is at hand where they end
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
+RECENT_SHARE: Final = 16  # of a cache's bytes, one in so many is for rows that were read of late
+MOST_RECENT_BYTES: Final = 64 << 20
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
 
 PROPERTIES: Final = {
@@ -78,12 +81,19 @@ PROPERTIES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RocksSettings:
-    """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not."""
+    """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not.
+
+    A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs.
+    """
 
     cache_bytes: int = 512 << 20
     memtable_bytes: int = 64 << 20
     memtables: int = 4
     background_jobs: int = 2
+
+    @property
+    def recent_bytes(self) -> int:
+        return min(self.cache_bytes // RECENT_SHARE, MOST_RECENT_BYTES)
 
 
 DEFAULT_SETTINGS: Final = RocksSettings()
@@ -104,7 +114,7 @@ def fault(error: Exception) -> RewindError:
 def database_options(settings: RocksSettings) -> Options:
     """How files and memtables are made; bulk loading makes its files alike."""
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(settings.cache_bytes))
+    blocks.set_block_cache(Cache(settings.cache_bytes - settings.recent_bytes))
     blocks.set_block_size(16 << 10)  # as fast as 4 KB for cached gets, and 60 % of the size with zstd
     blocks.set_bloom_filter(10, False)
     options = Options(raw_mode=True)
@@ -312,6 +322,7 @@ class RocksEngine(RocksReader):
         self._lock = threading.RLock()  # a checkpoint may be taken on another thread, between two writes
         self._closing = threading.Lock()  # rocksdict refuses to close while another thread flushes
         self._views: WeakSet[RocksView] = WeakSet()
+        self._recent = RecentValues(super().get, settings.recent_bytes)
         self._pause = pause
         self._is_open = True
         folder.mkdir(parents=True, exist_ok=True)
@@ -325,6 +336,9 @@ class RocksEngine(RocksReader):
             first = WriteSet()
             first.put(FORMAT_KEY, bytes([FORMAT_VERSION]))
             self.write(first, self.applied_index)
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._recent.get(key)
 
     def write(self, changes: WriteSet, applied_index: int) -> None:
         for pause_s in PAUSES_S:
@@ -350,6 +364,9 @@ class RocksEngine(RocksReader):
             except Exception as error:
                 raise fault(error) from error
             self.applied_index = applied_index
+        if changes.ranges:
+            self._recent.forget()
+        self._recent.written(changes.rows)
 
     def view(self) -> RocksView:
         with self._lock:
@@ -375,6 +392,7 @@ class RocksEngine(RocksReader):
             self._db.ingest_external_file([str(file) for file in files], options)
         except Exception as error:
             raise fault(error) from error
+        self._recent.forget()
 
     def checkpoint(self, folder: Path) -> int:
         self.flush()  # off the GIL; what is written from here on is little, and flushed by the checkpoint itself
@@ -395,6 +413,7 @@ class RocksEngine(RocksReader):
         with self._closing:
             if self._is_open:
                 self._is_open = False
+                self._recent.forget()
                 for view in list(self._views):
                     view.close()
                 super().close()

@@ -36,11 +36,12 @@ class Scope:
 
 
 class Compiler:
-    """Compiles one query, index function or hook; `slot_count` says at the end how many variables it has."""
+    """Compiles one query, index function or hook; its counts say at the end what it has."""
 
     def __init__(self, global_optargs: dict[str, Node] | None = None) -> None:
         self.scope = Scope()
-        self.slot_count = 0
+        self.slot_count = 0  # of variables
+        self.write_count = 0  # of terms that write or change anything
         self.global_optargs = global_optargs or {}
         self._writes_legal = True
         self._literal_ok = False
@@ -79,8 +80,11 @@ class Compiler:
 
     def _check_place(self, spec: TermSpec, path: Path) -> None:
         id = spec.id
-        if id in WRITES_OR_META and not self._writes_legal:
-            raise ReqlCompileError("Cannot nest writes or meta ops in stream operations.  Use FOR_EACH instead.", path)
+        if id in WRITES_OR_META:
+            if not self._writes_legal:
+                text = "Cannot nest writes or meta ops in stream operations.  Use FOR_EACH instead."
+                raise ReqlCompileError(text, path)
+            self.write_count += 1
         if id is Term.ASC or id is Term.DESC:
             parents = self._parents
             above = parents[-1] if parents else None

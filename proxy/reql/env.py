@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from model.catalog import Catalog
 from model.catalog import Table as CatalogTable
 from model.effect import Effect
-from proxy.answers import Fibers
+from proxy.answers import Done, Fibers
 from proxy.reql.permissions import ADMIN, Permissions
 from proxy.reql.traffic import Traffic
 
@@ -50,6 +50,9 @@ class Data(Protocol):
 
     def commit(self, effects: list[Effect], durability: str) -> None:
         """Makes the effects one entry of the log. Returns when they are applied ("hard") or in the log ("soft")."""
+
+    def promise(self, effects: list[Effect], durability: str) -> Callable[[Done], object] | None:
+        """As `commit`, but instead of waiting gives what to wait for: `begin(done)`. None if that is nothing."""
 
     def confirm(self) -> None:
         """Returns when what `get_head` gave is sure to stay: for a write that found nothing to change."""
@@ -145,8 +148,8 @@ class Env:
     """One run of one query. `slots` holds the values of all variables; the compiler knows their places."""
 
     __slots__ = (
-        "_now", "array_limit", "data", "feeds", "fibers", "javascript", "lens", "options", "params", "permissions",
-        "profile", "read_mode", "read_prepared", "slots", "user", "world",
+        "_now", "array_limit", "data", "feeds", "fibers", "javascript", "lens", "may_promise", "options", "params",
+        "permissions", "profile", "promise", "read_mode", "read_prepared", "slots", "user", "world",
     )  # fmt: skip
 
     def __init__(self, world: World, fibers: Fibers, user: str, slot_count: int) -> None:
@@ -166,6 +169,8 @@ class Env:
         self.feeds: list[Any] = []  # the changefeeds that this query opened
         self.lens: Hashable = None  # two queries with the same one show the same of the same changes
         self.javascript: Any = None  # the session of its scripts, once it has run one
+        self.may_promise = False  # the query's last commit may be left to whoever sends the answer
+        self.promise: Callable[[Done], object] | None = None  # and this is what has to be waited for then
 
     def now_s(self) -> float:
         """The time at which the query began, in seconds since 1970; the same however often it is asked."""

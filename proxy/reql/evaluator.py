@@ -11,7 +11,7 @@ import orjson
 
 from model import datum as d
 from model.errors import ReqlCompileError, ReqlQueryLogicError
-from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext
+from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, Promised, QueryContext
 from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.batches import BatchLimits
@@ -20,7 +20,7 @@ from proxy.reql.env import Env, World
 from proxy.reql.feed_cursor import FeedCursor
 from proxy.reql.feed_lenses import lens_of, shows_the_same
 from proxy.reql.nodes import Node
-from proxy.reql.registry import TERMS
+from proxy.reql.registry import ROW_WRITES, TERMS
 from proxy.reql.shapes import MAX_SHAPES, lift
 from proxy.reql.streams import Stream, array_text, as_stream, is_sequence, to_list
 from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_string, type_label
@@ -95,15 +95,19 @@ class StreamCursor:
 
 
 class Shape:
-    """A compiled query that can be run with any parameters."""
+    """A compiled query that can be run with any parameters.
 
-    __slots__ = ("global_optargs", "has_lens", "root", "slot_count")
+    ends_with_write: it is one write to rows and has no other, so nothing of it comes after that write's last commit.
+    """
 
-    def __init__(self, root: Node, global_optargs: dict[str, Node], slot_count: int) -> None:
+    __slots__ = ("ends_with_write", "global_optargs", "has_lens", "root", "slot_count")
+
+    def __init__(self, root: Node, compiler: Compiler) -> None:
         self.root = root
-        self.global_optargs = global_optargs
-        self.slot_count = slot_count
+        self.global_optargs = compiler.global_optargs
+        self.slot_count = compiler.slot_count
         self.has_lens = shows_the_same(root)  # of a changefeed
+        self.ends_with_write = root.term in ROW_WRITES and compiler.write_count == 1
 
 
 class ReqlEvaluator:
@@ -130,7 +134,7 @@ class ReqlEvaluator:
         compiler = Compiler()
         compiler.global_optargs = self._global_optargs(compiler, raw_optargs)
         root = compiler.compile(raw)
-        return Shape(root, compiler.global_optargs, compiler.slot_count)
+        return Shape(root, compiler)
 
     def _keep(self, key: bytes, shape: Shape) -> None:
         if len(self._shapes) >= MAX_SHAPES:
@@ -146,7 +150,9 @@ class ReqlEvaluator:
             self._apply_options(env, shape.global_optargs)
         root = shape.root
         if env.profile is None:
-            return self.answer(env, root.run(env), context.returns_empty_batches)
+            env.may_promise = shape.ends_with_write and context.takes_promises
+            answer = self.answer(env, root.run(env), context.returns_empty_batches)
+            return answer if env.promise is None else Promised(answer, env.promise)
         started = self._world.now_s()
         answer = self.answer(env, root.run(env), context.returns_empty_batches)
         spent_ms = (self._world.now_s() - started) * 1000

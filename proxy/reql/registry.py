@@ -29,6 +29,7 @@ WRITES_OR_META: Final = frozenset(
         Term.GET_WRITE_HOOK, Term.INDEX_CREATE, Term.INDEX_DROP, Term.INDEX_WAIT, Term.INDEX_RENAME,
     }
 )  # fmt: skip
+ROW_WRITES: Final = frozenset({Term.UPDATE, Term.DELETE, Term.INSERT, Term.REPLACE})
 FORBIDS_WRITES: Final = frozenset(
     {
         Term.REDUCE, Term.MAP, Term.FOLD, Term.FILTER, Term.CONCAT_MAP, Term.GROUP, Term.INNER_JOIN, Term.OUTER_JOIN,

@@ -235,10 +235,11 @@ class RowWriter:
     def is_full(self) -> bool:
         return len(self._effects) >= MAX_BATCH_ROWS or self._bytes >= MAX_BATCH_BYTES
 
-    def flush(self) -> None:
+    def flush(self, is_last: bool = False) -> None:
         """Commits what was collected; returns when it is as durable as asked for.
 
         Where nothing came of it, what was seen may still be on its way to the log: that is waited for, too.
+        is_last: nothing more is written, so that the waiting may be left to whoever sends the query's answer.
         """
         has_looked = self._fibers is not None
         if has_looked:
@@ -248,7 +249,10 @@ class RowWriter:
             self._pending.clear()
             self._bytes = 0
             self._source.traffic.written += len(effects)
-            self._env.data.commit(effects, self._durability)
+            if is_last and self._env.may_promise:
+                self._env.promise = self._env.data.promise(effects, self._durability)
+            else:
+                self._env.data.commit(effects, self._durability)
         elif has_looked and self._durability == "hard":
             self._env.data.confirm()
 

@@ -64,7 +64,7 @@ class SystemWriter:
         if stats.return_changes == ALWAYS_CHANGES or (stats.return_changes and new != old):
             stats.add_change({"old_val": old, "new_val": stands})
 
-    def flush(self) -> None:
+    def flush(self, is_last: bool = False) -> None:
         """Every change was made at once."""
 
     def _tell_feeds(self) -> None:

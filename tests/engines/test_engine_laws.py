@@ -53,6 +53,13 @@ class Engines(RuleBasedStateMachine):
     def get(self, keys: list[bytes]) -> None:
         assert self.disk.get_many(keys) == self.model.get_many(keys) == [self.disk.get(key) for key in keys]
 
+    @rule()
+    def get_what_is_there(self) -> None:
+        """Most of it twice: what was read before comes from memory, until there is too much of it."""
+        keys, values = self.model.scan_chunk(LOWEST, HIGHEST, 1000)
+        assert [self.disk.get(key) for key in keys] == values
+        assert [self.disk.get(key) for key in keys] == values
+
     @rule(low=KEYS, high=KEYS, limit=st.integers(0, 40), reverse=st.booleans(), skip=st.integers(0, 2))
     def chunk(self, low: bytes, high: bytes, limit: int, reverse: bool, skip: int) -> None:
         expected = self.model.scan_chunk(low, high, limit, reverse, skip)

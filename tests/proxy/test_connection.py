@@ -7,7 +7,8 @@ import pytest
 from twisted.internet import defer
 from twisted.internet.task import Clock
 
-from proxy.answers import Answer
+from model.errors import LeadershipLost
+from proxy.answers import Answer, Promised
 from proxy.auth import UserDirectory, make_credential, passwordless_admin
 from proxy.clients import Clients, Limits
 from proxy.connection import Connection
@@ -382,3 +383,63 @@ def test_a_costly_key_is_checked_beside_the_reactor(world, monkeypatch):
     deferred.callback(function(*args))
     assert wire.written == b"SUCCESS\0"
     assert wire.is_reading
+
+
+@pytest.fixture
+def promising(world):
+    """A world whose queries all promise something, a connection in it, and the promises' `done`s."""
+    w = world()
+    begun = []
+    w.evaluator.start = lambda body, context: Promised(Answer("atom", [body]), begun.append)
+    return (w, *w.connect(), begun)
+
+
+def test_promised_answers_are_sent_once_they_are_true(promising, frame):
+    w, connection, wire, begun = promising
+    connection.data_received(frame(1, b"[1,5]"))
+    connection.data_received(frame(2, b"[1,6]") + frame(3, b"[1,7]"))
+    assert w.heard(wire) == []
+    assert len(w.clients.running()) == 3
+    assert w.clients.active == 1
+    begun[2](None)
+    begun[0](None)
+    assert w.heard(wire) == [(3, {"t": 1, "r": [[1, 7]]}), (1, {"t": 1, "r": [[1, 5]]})]
+    begun[1](LeadershipLost("gone"))
+    ((token, response),) = w.heard(wire)
+    assert (token, response["t"], response["e"]) == (2, 18, 4200000)
+    assert w.clients.running() == []
+
+
+def test_who_waits_for_a_promise_can_be_killed_stopped_and_lost(promising, frame):
+    w, connection, wire, begun = promising
+    connection.data_received(frame(1, b"[1,5]"))
+    (running,) = w.clients.running()
+    assert w.clients.kill(running.query_id)
+    assert w.heard(wire)[0][1]["r"] == ["Query terminated by the `rethinkdb.jobs` table."]
+    connection.data_received(frame(2, b"[1,5]"))
+    connection.data_received(frame(2, b"[3]"))
+    assert [token for token, _ in w.heard(wire)] == [2, 2]
+    connection.data_received(frame(3, b"[1,5]"))
+    connection.connection_lost(None)
+    for done in begun:
+        done(None)
+    assert w.heard(wire) == []
+    assert w.clients.members == {}
+
+
+def test_a_noreply_query_is_waited_for_until_its_promise_is_kept(promising, frame):
+    w, connection, wire, begun = promising
+    connection.data_received(frame(1, b'[1,5,{"noreply":true}]') + frame(2, b"[4]"))
+    assert w.heard(wire) == []
+    begun[0](None)
+    assert w.heard(wire) == [(2, {"t": 4, "r": []})]
+
+
+def test_a_server_that_stops_waits_for_promises(promising, frame):
+    w, connection, wire, begun = promising
+    connection.data_received(frame(1, b"[1,5]"))
+    w.clients.drain(10.0)
+    assert not wire.is_closed
+    begun[0](None)
+    assert w.heard(wire) == [(1, {"t": 1, "r": [[1, 5]]})]
+    assert wire.is_closed

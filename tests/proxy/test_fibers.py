@@ -20,7 +20,7 @@ from model.errors import (
     ReqlResourceLimitError,
     SyncFailed,
 )
-from proxy.answers import Interrupted, WaitTimeout
+from proxy.answers import Answer, Interrupted, Promised, WaitTimeout
 from proxy.fibers import WAITING, Failed, FiberPool
 
 
@@ -397,3 +397,52 @@ def test_errands_of_the_server(bench):
     failed = bench.pool.errand(lambda: {}["x"])
     failed.addErrback(lambda failure: seen.append(failure.type))
     assert seen == [8, KeyError]
+
+
+def promise(bench):
+    """What is asked of a pool once a query has promised something: (item, answer, the promise's `done`)."""
+    begun = []
+    item, answer = Item(), Promised(Answer("atom", [b"5"]), begun.append)
+    bench.pool.promise(item, answer, bench.done)
+    assert bench.ended == []
+    return item, answer, begun[0]
+
+
+def test_a_promise_is_told_when_it_is_kept(bench):
+    item, answer, done = promise(bench)
+    assert item.fiber is not None
+    done(None)
+    assert bench.ended == [answer]
+    assert item.fiber is None
+    done(LeadershipLost("too late"))
+    bench.pool.interrupt(item, "too late")
+    assert bench.ended == [answer]
+
+
+def test_a_broken_promise_may_have_been_kept(bench):
+    _, _, done = promise(bench)
+    done(LeadershipLost("gone"))
+    assert [type(error) for error in bench.ended] == [ReqlOpIndeterminateError]
+
+
+def test_a_query_that_waits_for_a_promise_can_be_interrupted(bench):
+    item, _, done = promise(bench)
+    bench.pool.interrupt(item, "killed")
+    assert [error.message for error in bench.ended] == ["killed"]
+    done(None)
+    assert len(bench.ended) == 1
+
+
+def test_a_promise_kept_inside_a_fiber_is_told_outside(bench):
+    _, answer, done = promise(bench)
+    bench.run(lambda: done(None))
+    assert bench.ended == [None]
+    bench.pass_once()
+    assert bench.ended == [None, answer]
+
+
+def test_a_promise_that_cannot_be_told_is_logged(bench, caplog):
+    begun = []
+    bench.pool.promise(Item(), Promised(Answer("atom", [b"5"]), begun.append), lambda *outcome: 1 / 0)
+    begun[0](None)
+    assert "the end of a query could not be told" in caplog.text

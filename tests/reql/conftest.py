@@ -146,12 +146,19 @@ class SmallWorld:
     def data_at(self, env: Any, view: str) -> Any:
         raise ReqlOpFailedError(f"View `{view}` does not exist.")
 
-    def start(self, query: RqlQuery | list[Any], **optargs: Any) -> Answer:
+    def start(self, query: RqlQuery | list[Any], takes_promises: bool = False, **optargs: Any) -> Answer:
         """The first answer to a query of the official driver, or to a raw term."""
         while self.machine.build_step():
             pass
         body = ReQLEncoder().encode([1, query, optargs]).encode()
-        return self.evaluator.start(body, QueryContext(self.user, ("127.0.0.1", 0), 1, self.fibers))  # type: ignore[arg-type]
+        context = QueryContext(
+            self.user,
+            ("127.0.0.1", 0),
+            1,
+            self.fibers,  # type: ignore[arg-type]
+            takes_promises=takes_promises,
+        )
+        return self.evaluator.start(body, context)
 
     def run(self, query: RqlQuery | list[Any], **optargs: Any) -> Any:
         """What a query comes to; a stream is read to its end, as a list."""

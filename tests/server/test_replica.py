@@ -167,6 +167,27 @@ def test_the_end_of_a_commit_can_be_waited_for_later(world):
     assert isinstance(late.result, LeadershipLost)
 
 
+def test_what_a_write_would_wait_for_can_be_had_instead(world):
+    log, head, replica = world
+    begin = replica.promise(ROW, "hard")
+    assert head.staged == [(1, ROW)]
+    told = []
+    begin(told.append)
+    assert told == []
+    log.apply()
+    assert told == [None]
+
+
+def test_a_soft_write_promises_nothing_until_too_much_waits_for_the_disk(world):
+    log, _, replica = world
+    assert replica.promise(ROW, "soft") is None
+    reader = Run(replica.prepare_read, "single")
+    assert not reader.ended
+    log.apply()
+    assert reader.ended
+    assert replica.promise([(PUT_ROW, 1, b"k", bytes(SOFT_WAITING_BYTES))], "soft") is not None
+
+
 def test_a_soft_write_does_not_wait_but_later_reads_do(world):
     log, _, replica = world
     assert Run(replica.commit, ROW, "soft").ended

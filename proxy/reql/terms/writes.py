@@ -166,7 +166,7 @@ class _Insertion:
         )
 
     def finish(self) -> dict[str, Any]:
-        self._writer.flush()
+        self._writer.flush(is_last=True)
         if self._keys_skipped:
             self._stats.warnings.append(
                 f"Too many generated keys ({self._keys_skipped + len(self._generated)}), "
@@ -268,7 +268,7 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
         _check_hook_use(env, target.table, optargs)
         writer = writer_for(env, target.table, durability, stats, use_hook)
         writer.require_permission()
-        _change_rows(writer, [(primary_key_bytes(target.key), target.datum())], rule, determinism, stats)
+        _change_rows(writer, [(primary_key_bytes(target.key), target.datum())], rule, determinism, stats, is_last=True)
         return stats.result()
     try:
         selection = as_selection(env, target)
@@ -283,7 +283,9 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
     return stats.result()
 
 
-def _change_rows(writer: Any, rows: list[tuple[bytes, Any]], rule: Any, determinism: int, stats: Stats) -> None:
+def _change_rows(
+    writer: Any, rows: list[tuple[bytes, Any]], rule: Any, determinism: int, stats: Stats, is_last: bool = False
+) -> None:
     """Decides on rows and commits. What is not deterministic is worked out beforehand, from the rows as read."""
     if determinism & ~CONSTANT_NOW:
         decided = []
@@ -301,7 +303,7 @@ def _change_rows(writer: Any, rows: list[tuple[bytes, Any]], rule: Any, determin
             writer.write(key, rule)
             if writer.is_full:
                 writer.flush()
-    writer.flush()
+    writer.flush(is_last)
 
 
 def _replace_rule(function: Func) -> Any:

@@ -1,0 +1,72 @@
+"""Values that were read of late, in memory: a row that is read, changed and applied is looked for in the engine once.
+
+One rule: it holds nothing but what the engine holds. Whatever writes to the engine says so here, before anybody reads.
+
+Two generations take turns: what is read goes into the young one, and once that is full it becomes the old one, whose
+values come back only if they are asked for again. That costs a dict's step per read, and no bookkeeping of ages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+OVERHEAD_BYTES: Final = 200  # of a value in memory: two objects' heads, and its place in a dict
+LARGEST_SHARE: Final = 64  # a value may have so small a part of all the room
+
+_UNKNOWN: Final[Any] = object()
+
+
+class RecentValues:
+    """Reads through `read`, with at most about `limit_bytes` of values kept; None is a value, too. One thread."""
+
+    __slots__ = ("_largest_bytes", "_limit_bytes", "_old", "_read", "_young", "_young_bytes")
+
+    def __init__(self, read: Callable[[bytes], bytes | None], limit_bytes: int) -> None:
+        self._read = read
+        self._limit_bytes = limit_bytes // 2  # of one generation
+        self._largest_bytes = limit_bytes // LARGEST_SHARE
+        self._young: dict[bytes, bytes | None] = {}
+        self._young_bytes = 0
+        self._old: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, as `read` gives it."""
+        value: bytes | None = self._young.get(key, _UNKNOWN)
+        if value is not _UNKNOWN:
+            return value
+        value = self._old.pop(key, _UNKNOWN)
+        if value is _UNKNOWN:
+            value = self._read(key)
+        self._keep(key, value)
+        return value
+
+    def written(self, rows: Mapping[bytes, bytes | None]) -> None:
+        """These keys have new values; those that nobody has read are of no interest."""
+        for key, value in rows.items():
+            if key in self._young:
+                self._young_bytes -= _size(key, self._young.pop(key))
+            elif key in self._old:
+                del self._old[key]
+            else:
+                continue
+            self._keep(key, value)
+
+    def forget(self) -> None:
+        """Anything may have changed."""
+        self._young = {}
+        self._young_bytes = 0
+        self._old = {}
+
+    def _keep(self, key: bytes, value: bytes | None) -> None:
+        size = _size(key, value)
+        if size > self._largest_bytes:
+            return
+        if self._young_bytes + size > self._limit_bytes:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._young[key] = value
+        self._young_bytes += size
+
+
+def _size(key: bytes, value: bytes | None) -> int:
+    return OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
