@@ -19,6 +19,7 @@ from typing import Any, Final
 from consensus.messages import Change, ChangeKind, ConfState
 from model.catalog import Catalog
 from model.effect import Effect, Kind
+from server.system.site import SERVERS
 
 MEMBERS: Final = "members"
 INVITATIONS: Final = "invitations"
@@ -66,11 +67,16 @@ class Member:
 
 
 def members_of(catalog: Catalog, cluster_id: str) -> dict[int, Member]:
-    """All members that a cluster ever had, by id. Documents of another cluster, in restored data, do not count."""
+    """All members that a cluster ever had, by id, under the names that they have now (`server_config` changes them).
+
+    Documents of another cluster, in restored data, do not count.
+    """
     found = {}
+    servers = catalog.documents(SERVERS)
     for key, document in catalog.documents(MEMBERS).items():
         if document.get("cluster_id") == cluster_id:
             known = {name: value for name, value in document.items() if name in _FIELDS}
+            known["name"] = servers.get(known["server_id"], known).get("name", known["name"])
             found[int(key)] = Member(**{**known, "features": tuple(document.get("features", ()))})
     return found
 

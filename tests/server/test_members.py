@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from consensus.confchange import restore
 from consensus.messages import Change, ChangeKind, ConfState
 from model.catalog import Catalog
+from model.effect import Kind
 from server.members import (
     CAUGHT_UP_ENTRIES,
     LEARNER,
@@ -134,6 +135,16 @@ def test_documents_come_back_as_they_went_and_those_of_another_cluster_do_not():
     for effect in foreign_effects(catalog, "c"):
         catalog.apply(effect)
     assert set(catalog.documents("members")) == {"2"}
+
+
+def test_a_member_has_the_name_that_server_config_gave_it():
+    catalog = Catalog()
+    for effect in (member(1).effect(), member(2).effect()):
+        catalog.apply(effect)
+    renamed = {"name": "gamma", "tags": ["default"], "cache_size_mb": "auto"}
+    catalog.apply((int(Kind.PUT_SYSTEM), "servers", "server-2", renamed))
+    assert [one.name for one in members_of(catalog, "c").values()] == ["s1", "gamma"]
+    assert free_name("gamma", members_of(catalog, "c").values(), 3) == "gamma_3"
 
 
 def test_fields_of_a_newer_version_are_passed_over():
