@@ -224,6 +224,7 @@ class Incoming(Connection):
         links.incoming[peer.member_id] = self
         if before is not None:
             before.end("the member called again")
+            links.on_unheard(peer.member_id)
         links.called_by(peer.member_id)
 
     def _peer(self) -> Peer:
@@ -269,6 +270,7 @@ class Incoming(Connection):
         if peer is not None and links.incoming.get(peer.member_id) is self:
             del links.incoming[peer.member_id]
             _log.info("the link from member %d ended: %s", peer.member_id, problem)
+            links.on_unheard(peer.member_id)
         elif peer is None and self.problem:
             transport: Any = self.transport
             links.note_refusal(getattr(transport.getPeer(), "host", "?"), problem)

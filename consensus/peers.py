@@ -212,7 +212,8 @@ class PeerLinks:
 
     `tls`: a `CertificateOptions` with the server's certificate and the cluster's CA as `trustRoot`, for both
     sides of every link; without it the identity must have a secret. `admit(member_id, server_id)` says why a
-    server is not let in, or "". `on_query(member_id, payload)` gets what `send_query` of another server sent.
+    server is not let in, or "". `on_query(member_id, payload)` gets what `send_query` of another server sent,
+    `on_unheard(member_id)` hears that the connection that a member made is gone, and so may be what it sent last.
     """
 
     def __init__(
@@ -225,6 +226,7 @@ class PeerLinks:
         tls: Any = None,
         admit: Callable[[int, str], str] | None = None,
         on_query: Callable[[int, bytes], None] | None = None,
+        on_unheard: Callable[[int], None] | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
         if tls is None and not identity.secret:
@@ -237,6 +239,7 @@ class PeerLinks:
         self.limits = limits or LinkLimits()
         self.admit = admit or self._admit_known
         self.on_query = on_query or (lambda _member, _payload: None)
+        self.on_unheard = on_unheard or (lambda _member: None)
         self.strangers: set[Incoming] = set()
         self.incoming: dict[int, Incoming] = {}
         self._tls = tls
@@ -330,6 +333,10 @@ class PeerLinks:
         """Send something for the clients' sake; False if the member cannot be reached now."""
         link = self._links.get(member_id)
         return link is not None and link.connection is not None and link.connection.send(Channel.QUERIES, payload)
+
+    def hears(self, member_id: int) -> bool:
+        """Whether a member's own connection to this server stands, so that it can answer."""
+        return member_id in self.incoming
 
     def unreachable(self, member_id: int) -> None:
         """Tell the node once a turn that entries for a member were dropped; not from inside its own work."""

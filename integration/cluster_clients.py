@@ -86,8 +86,8 @@ class Client(threading.Thread):
         self.dice = random.Random(f"{seed} {number}")
         self.ended = threading.Event()
         self.conn = None
-        # Shared by half of the clients.
-        self.keys = {table: [f"{books.name}-{number % 2}-{n}" for n in range(3)] for table in START}
+        # Shared by half of the clients: a few objects of each table, and the next ones once their histories are long.
+        self.generations = {table: [0, 0, 0] for table in START}
 
     def run(self):
         while not self.ended.is_set():
@@ -193,12 +193,14 @@ class Client(threading.Thread):
             self.books.histories[table, key].append(operation)
 
     def _key(self, table):
-        keys = self.keys[table]
-        at = self.dice.randrange(len(keys))
+        generations = self.generations[table]
+        at = self.dice.randrange(len(generations))
         with self.books.lock:
-            while len(self.books.histories[table, keys[at]]) >= OPERATIONS_PER_KEY:
-                keys[at] += "'"
-            return keys[at]
+            while True:
+                key = f"{self.books.name}-{self.number % 2}-{at}-{generations[at]}"
+                if len(self.books.histories[table, key]) < OPERATIONS_PER_KEY:
+                    return key
+                generations[at] += 1
 
     def _likely(self, key):
         """A value that the register may hold now."""

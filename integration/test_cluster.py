@@ -48,7 +48,11 @@ def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request, tmp
     until = time.monotonic() + seconds
     while time.monotonic() < until and not books.problems:
         faults.one()
-        wait_until(lambda before=books.done: books.done > before + 20, "work going on after a fault", 20)
+        wait_until(
+            lambda before=books.done: books.done > before + 20 or books.problems,
+            f"work going on after {faults.done[-1]}",
+            20,
+        )
     end()
     cluster.heal()
     with cluster.leader().connect() as conn:

@@ -23,10 +23,16 @@ from uuid import UUID, uuid5
 import msgspec
 import orjson
 
-from model import errors
-from model.errors import NotLeader, ReqlError, ReqlInternalError, ReqlOpFailedError, ReqlOpIndeterminateError
-from proxy.answers import Answer, Cursor, Done, Evaluator, Interrupted, QueryContext, WaitTimeout
+from model.errors import (
+    NotLeader,
+    ReqlError,
+    ReqlOpFailedError,
+    ReqlOpIndeterminateError,
+    ReqlResourceLimitError,
+)
+from proxy.answers import Answer, Cursor, Done, Evaluator, Fibers, Interrupted, QueryContext, WaitTimeout
 from proxy.clients import RunningQuery
+from proxy.forward_errors import error_from, error_parts
 from proxy.reql.ids import Term
 from proxy.reql.registry import WRITES_OR_META
 from proxy.session import KILLED
@@ -46,10 +52,12 @@ MAY_WRITE: Final = frozenset(int(term) for term in WRITES_OR_META | {Term.FOR_EA
 
 
 class Courier(Protocol):
-    """The links to the other servers, as far as queries use them."""
+    """The links to the other servers, as far as queries use them. max_bytes: of what they can send at once."""
+
+    max_bytes: int
 
     def send(self, member: int, payload: bytes) -> bool:
-        """Sends to a member; False if there is no link to it."""
+        """Sends to a member; False if that cannot be now, or its answer could not come back."""
 
 
 class Work(Protocol):
@@ -57,6 +65,7 @@ class Work(Protocol):
 
     def run(self, work: Callable[[Any], Any], item: Any, done: Callable[[Any, Any, Any], None]) -> None: ...
     def interrupt(self, item: Any, message: str) -> None: ...
+    def wait_for(self, begin: Callable[[Done], object], timeout_s: float | None = None) -> Any: ...
 
 
 class LinkLost(Exception):
@@ -87,6 +96,7 @@ class Forwarder:
         self._numbers = 0
         self._asked: dict[int, _Asked] = {}
         self._serving: dict[tuple[int, int], _Served] = {}
+        self._late: set[_Late] = set()
 
     # -- for drivers
 
@@ -113,7 +123,7 @@ class Forwarder:
                     ) from None
             if waited_s >= LEADER_WAIT_S:
                 raise ReqlOpFailedError("No server leads at the moment: a majority cannot be reached.", ())
-            _rest(context, LOOK_AGAIN_S)
+            _rest(context.fibers, LOOK_AGAIN_S)
             waited_s += LOOK_AGAIN_S
 
     def _ask(self, leader: int, body: bytes, context: QueryContext) -> Answer:
@@ -157,11 +167,29 @@ class Forwarder:
     # -- for links, when they break
 
     def lost(self, member: int) -> None:
-        """The link to a member broke: what it runs for us is lost, what we run for it is of no use any more."""
+        """The link to or from a member broke: what it runs for us is lost, what we run for it is of no use any more.
+
+        An answer that was on its way may be lost, too, and nobody would send it again.
+        """
         for asked in [asked for asked in self._asked.values() if asked.leader == member]:
             asked.break_off()
         for key in [key for key in self._serving if key[0] == member]:
             self._serving[key].stop()
+        for late in [late for late in self._late if late.member == member]:
+            self._late.discard(late)
+
+    def answer(self, member: int, reply: tuple[Any, ...]) -> None:
+        """Sends an answer; if the link takes nothing at the moment, as soon as it does."""
+        payload = msgspec.msgpack.encode(reply)
+        if len(payload) > self._courier.max_bytes:
+            error = ReqlResourceLimitError(
+                f"The answer has {len(payload)} bytes; servers send each other at most {self._courier.max_bytes}."
+            )
+            payload = msgspec.msgpack.encode((ERROR, reply[1], *error_parts(error)))
+        if not self._courier.send(member, payload):
+            late = _Late(self, member, payload)
+            self._late.add(late)
+            self._pool.run(_Late.send, late, _Late.sent)
 
     def give_up(self, member: int) -> None:
         """A member leads no more and has not answered for a while: what waits for it waits in vain."""
@@ -327,7 +355,7 @@ class _Served:
             assert answer is not None
             is_open = answer.cursor is not None
             reply = (ANSWER, self._number, answer.kind, answer.items, answer.notes, answer.profile, is_open)
-        self._forwarder._courier.send(self._member, msgspec.msgpack.encode(reply))
+        self._forwarder.answer(self._member, reply)
 
     def _end(self) -> None:
         self._forwarder._serving.pop((self._member, self._number), None)
@@ -336,28 +364,25 @@ class _Served:
             cursor.close()
 
 
-def error_parts(error: BaseException) -> tuple[str, str, list[Any] | None]:
-    """(class, message, path) of what ended a query."""
-    if isinstance(error, ReqlError):
-        return _class_of(error), error.message, None if error.path is None else list(error.path)
-    return type(error).__name__, str(error), None
+class _Late:
+    """An answer that the link did not take: it is full, or is just being made. Without it the other side would wait."""
 
+    def __init__(self, forwarder: Forwarder, member: int, payload: bytes) -> None:
+        self._forwarder = forwarder
+        self.member = member
+        self._payload = payload
+        self.fiber: Any = None
 
-def _class_of(error: ReqlError) -> str:
-    """The class that the other server knows: rooms have subclasses of their own."""
-    names: list[str] = [kind.__name__ for kind in type(error).__mro__]
-    known = [name for name, kind in zip(names, type(error).__mro__, strict=True) if getattr(errors, name, None) is kind]
-    return known[0]
+    def send(self) -> None:
+        """Tries again and again, until the link breaks."""
+        forwarder = self._forwarder
+        while self in forwarder._late:
+            _rest(forwarder._pool, LOOK_AGAIN_S)
+            if self in forwarder._late and forwarder._courier.send(self.member, self._payload):
+                return
 
-
-def error_from(name: str, message: str, path: list[Any] | None) -> Exception:
-    """The error that another server raised; NotLeader if nothing was done there."""
-    if name == "NotLeader":
-        return NotLeader(message)
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, ReqlError):
-        return kind(message, None if path is None else tuple(path))
-    return ReqlInternalError(message)
+    def sent(self, _result: None, error: BaseException | None) -> None:
+        self._forwarder._late.discard(self)
 
 
 def may_write(body: bytes) -> bool:
@@ -378,8 +403,8 @@ def may_write(body: bytes) -> bool:
     return False
 
 
-def _rest(context: QueryContext, seconds: float) -> None:
+def _rest(fibers: Fibers | Work, seconds: float) -> None:
     try:
-        context.fibers.wait_for(lambda done: None, seconds)
+        fibers.wait_for(lambda done: None, seconds)
     except WaitTimeout:
         return

@@ -147,6 +147,7 @@ class ClusterPlug:
         identity = self._folder.identity
         forwarder = Forwarder(gate, Courier(self.links), identity.member_id, lambda: node.leader_id, fibers)
         self.links.member = LinkedNode(node, self.links, forwarder)
+        self.links.on_unheard = forwarder.lost
         me = Self(
             identity.cluster_id,
             identity.member_id,
@@ -267,10 +268,18 @@ class ClusterPlug:
 
 
 class Courier:
-    """The Courier port of forwarding, over the links."""
+    """The Courier port of forwarding, over the links.
+
+    Each direction has a connection of its own: without the other one no answer could come back.
+    """
 
     def __init__(self, links: ClusterLinks) -> None:
-        self.send = links.send_query
+        self._links = links
+        self.max_bytes = links.limits.frame_bytes
+
+    def send(self, member: int, payload: bytes) -> bool:
+        """Sends to a member; False if that cannot be now, or its answer could not come back."""
+        return self._links.hears(member) and self._links.send_query(member, payload)
 
 
 def about(site: Site) -> dict[str, Any]:

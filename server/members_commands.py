@@ -167,7 +167,8 @@ def _invite(**flags: Any) -> None:
     )
     if not asking.as_json and not asking.quiet:
         click.echo(
-            f"\nOn the new server, within {hours:g} hour{'' if hours == 1 else 's'} (the token works once, and is a secret until then):\n\n"
+            f"\nOn the new server, within {hours:g} hour{'' if hours == 1 else 's'} "
+            "(the token works once, and is a secret until then):\n\n"
             "    rewinddb serve --data-dir EMPTY_FOLDER --join TOKEN",
             err=True,
         )

@@ -57,7 +57,10 @@ class Town:
             )
             for number, ear in self.ears.items()
         }
+        for number, links in self.links.items():
+            links.on_unheard = lambda member, number=number: self.unheard.append((number, member))  # type: ignore[misc]
         self.queries: list[tuple[int, int, bytes]] = []
+        self.unheard: list[tuple[int, int]] = []
 
     def identity(self, number: int) -> Identity:
         return Identity("town", number, f"server-{number}", b"secret")
@@ -176,6 +179,24 @@ def test_a_lost_connection_is_made_again_and_the_node_is_told() -> None:
     assert town.ears[1].unreachable == [2]
     town.wires.let_pass(2)
     assert town.status(1, 2)[0]
+
+
+def test_it_is_told_when_what_a_member_sent_last_may_be_lost() -> None:
+    """Each direction has a connection of its own: the answers to what one sends come over the other one."""
+    town = Town()
+    town.open()
+    assert town.links[2].hears(1) and not town.unheard
+    town.links[2].incoming[1].end("for the test")
+    town.wires.let_pass()
+    assert not town.links[2].hears(1)
+    assert town.unheard == [(2, 1)]
+    town.wires.let_pass(1.0)
+    assert town.links[2].hears(1)
+    # A second call takes the place of the first, whose last words may be on their way.
+    town.links[1]._links[2].call()
+    town.wires.let_pass()
+    assert town.unheard == [(2, 1)] * 2
+    assert town.links[2].hears(1)
 
 
 def test_a_silent_member_is_called_anew() -> None:

@@ -13,6 +13,7 @@ from model.errors import (
     ReqlNonExistenceError,
     ReqlOpFailedError,
     ReqlOpIndeterminateError,
+    ReqlResourceLimitError,
 )
 from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, QueryContext
 from proxy.fibers import FiberPool
@@ -69,6 +70,8 @@ class Pair:
 
     def _server(self, me: int) -> Forwarder:
         class Link:
+            max_bytes = 1000
+
             def send(link, member: int, payload: bytes) -> bool:
                 if self.linked:
                     self.wire.append((me, member, payload))
@@ -242,3 +245,36 @@ def test_a_query_is_ended_while_it_runs_for_another_server(pair: Pair) -> None:
     pair.deliver()
     assert type(out[0]) is ReqlOpIndeterminateError
     assert not pair.servers[2].running()
+
+
+def test_an_answer_that_the_link_does_not_take_is_sent_as_soon_as_it_does(pair: Pair) -> None:
+    out = pair.start(WRITE)
+    pair.linked = False
+    pair.deliver()
+    pair.clock.advance(0.1)
+    assert not out and not pair.wire
+    pair.linked = True
+    pair.clock.advance(0.1)
+    pair.deliver()
+    assert out[0].items == [b"1"]
+    assert not pair.servers[2]._late
+
+
+def test_an_answer_for_a_server_whose_link_broke_is_let_go(pair: Pair) -> None:
+    pair.start(WRITE)
+    pair.linked = False
+    pair.deliver()
+    pair.servers[2].lost(1)
+    pair.linked = True
+    pair.clock.advance(1)
+    assert not pair.wire
+    assert not pair.servers[2]._late
+
+
+def test_an_answer_above_what_links_carry_is_an_error_and_not_a_wait_without_end(pair: Pair) -> None:
+    pair.locals[2].answer = lambda: Answer(ATOM, [b"x" * 2000])
+    out = pair.start(READ)
+    pair.deliver()
+    assert type(out[0]) is ReqlResourceLimitError
+    assert "at most 1000" in out[0].message
+    assert not pair.servers[1]._asked
