@@ -57,12 +57,14 @@ __all__ = [
     "dumps",
     "expect",
     "fail_typed",
+    "has_literals",
     "is_number",
     "is_object",
     "is_ptype",
     "json_text",
     "loads",
     "merge",
+    "merge_plain",
     "number",
     "number_text",
     "parse_json",
@@ -219,25 +221,38 @@ def parse_json(text: bytes | str) -> Datum:
     return canonical(orjson.loads(text))
 
 
+def has_literals(datum: Datum) -> bool:
+    """Whether there is a literal at any depth. Data have none, but for the arguments of merge and update."""
+    kind = type(datum)
+    if kind is dict:
+        if PTYPE_KEY in datum:
+            return bool(datum[PTYPE_KEY] == LITERAL)
+        for item in datum.values():
+            kind = type(item)
+            if (kind is dict or kind is list) and has_literals(item):
+                return True
+    elif kind is list:
+        for item in datum:
+            kind = type(item)
+            if (kind is dict or kind is list) and has_literals(item):
+                return True
+    return False
+
+
 def drop_literals(datum: Datum) -> Datum:
     """The datum with every literal replaced by its value; ABSENT if it is itself a literal without one.
 
-    The argument is left alone; parts without literals are shared with the result.
+    The argument is left alone; it is the result if there are no literals in it.
     """
-    kind = type(datum)
-    if kind is dict:
-        if datum.get(PTYPE_KEY) == LITERAL:
-            return datum.get("value", ABSENT)
-        dropped = {key: drop_literals(item) for key, item in datum.items()}
-        if all(dropped[key] is datum[key] for key in datum):
-            return datum
-        return checked_object({key: item for key, item in dropped.items() if item is not ABSENT})
-    if kind is list:
+    if not has_literals(datum):
+        return datum
+    if type(datum) is list:
         items = [drop_literals(item) for item in datum]
-        if all(new is old for new, old in zip(items, datum, strict=True)):
-            return datum
         return [item for item in items if item is not ABSENT]
-    return datum
+    if datum.get(PTYPE_KEY) == LITERAL:
+        return datum.get("value", ABSENT)
+    dropped = {key: drop_literals(item) for key, item in datum.items()}
+    return checked_object({key: item for key, item in dropped.items() if item is not ABSENT})
 
 
 def merge(left: Datum, right: Datum) -> Datum:
@@ -247,18 +262,28 @@ def merge(left: Datum, right: Datum) -> Datum:
     """
     if type(left) is not dict or type(right) is not dict or not is_object(left) or not is_object(right):
         return drop_literals(right)
-    merged = left.copy()
+    merged = {**left, **right}
     for key, item in right.items():
         kind = type(item)
         if kind is not dict and kind is not list:
-            merged[key] = item
             continue
-        if kind is dict and item.get(PTYPE_KEY) != LITERAL and key in merged and is_object(item):
-            merged[key] = merge(merged[key], item)
-            continue
-        value = drop_literals(item)
-        if value is ABSENT:
-            merged.pop(key, None)
-        else:
-            merged[key] = value
+        if kind is dict and key in left and item.get(PTYPE_KEY) != LITERAL and is_object(item):
+            merged[key] = merge(left[key], item)
+        elif has_literals(item):
+            value = drop_literals(item)
+            if value is ABSENT:
+                del merged[key]
+            else:
+                merged[key] = value
     return checked_object(merged) if PTYPE_KEY in merged else merged
+
+
+def merge_plain(left: Datum, right: Datum) -> Datum:
+    """`merge` where it is known that there are no literals in `right`: only fields that both have are looked at."""
+    if type(left) is not dict or type(right) is not dict or PTYPE_KEY in left or PTYPE_KEY in right:
+        return merge(left, right)
+    merged = {**left, **right}
+    for key in left.keys() & right.keys():
+        if type(right[key]) is dict:
+            merged[key] = merge(left[key], right[key])
+    return merged

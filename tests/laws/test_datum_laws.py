@@ -9,7 +9,19 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.datum import canonical, drop_literals, dumps, json_text, loads, merge, number, parse_json, print_datum
+from model.datum import (
+    canonical,
+    drop_literals,
+    dumps,
+    has_literals,
+    json_text,
+    loads,
+    merge,
+    merge_plain,
+    number,
+    parse_json,
+    print_datum,
+)
 from model.errors import ReqlError
 from model.order import equal
 from tests.laws.data import data, numbers
@@ -62,6 +74,13 @@ def test_merging_leaves_its_arguments_alone(left, right):
 def test_a_literal_replaces_and_an_empty_one_removes(left, value):
     assert merge(left, {"a": {"$reql_type$": "LITERAL", "value": value}})["a"] == value
     assert "a" not in merge(left, {"a": {"$reql_type$": "LITERAL"}})
+
+
+@given(data, data)
+def test_without_literals_a_plain_merge_is_the_same(left, right):
+    assert not has_literals(right)
+    with suppress(ReqlError):
+        assert dumps(merge_plain(left, right)) == dumps(merge(left, right))
 
 
 @given(data)

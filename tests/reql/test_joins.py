@@ -61,6 +61,23 @@ class TestEqJoin:
         a, b = tables
         assert run(a.eq_join("id", b, index="n").count()) == 3
 
+    def test_zip_lays_the_right_side_over_the_left(self, run, table):
+        rows = [{"id": at, "k": at % 3, "both": {"left": at}, "list": [1]} for at in range(300)]
+        table("many", rows)
+        table("few", [{"id": at, "both": {"right": at}, "list": [2]} for at in range(3)])
+        joined = run(r.table("many").eq_join("k", r.table("few")).zip().order_by("k", "both"))
+        assert len(joined) == 300
+        assert joined[0] == {"id": 0, "k": 0, "both": {"left": 0, "right": 0}, "list": [2]}
+        assert joined[299] == {"id": 2, "k": 2, "both": {"left": 299, "right": 2}, "list": [2]}
+        pairs = run(r.table("many").eq_join("k", r.table("few")).coerce_to("array").zip().order_by("k", "both"))
+        assert pairs == joined
+
+    def test_zip_of_a_row_with_a_literal_replaces(self, run, table):
+        table("few", [{"id": 0, "a": {"$reql_type$": "LITERAL", "value": {"x": 1}}}])
+        assert run(r.expr([{"k": 0, "a": {"y": 1}}]).eq_join("k", r.table("few")).zip()) == [
+            {"id": 0, "k": 0, "a": {"x": 1}}
+        ]
+
     def test_null_finds_nothing(self, run, tables):
         assert run(r.expr([{"r": None}, {}]).eq_join("r", tables[1])) == []
 

@@ -1,19 +1,20 @@
-"""inner_join, outer_join and eq_join (terms/rewrites.cc, datum_stream/eq_join)."""
+"""inner_join, outer_join, eq_join and zip (terms/rewrites.cc, datum_stream/eq_join)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from model import order
-from model.datum import loads
+from model.datum import expect, loads, merge, merge_plain
 from model.errors import Path, ReqlCompileError, ReqlError
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, located
-from proxy.reql.registry import TERMS, special, term
+from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
     IteratorStream,
+    RowOperation,
     Rows,
     Stream,
     as_stream,
@@ -23,6 +24,7 @@ from proxy.reql.streams import (
     settle,
     to_list,
 )
+from proxy.reql.tables import StoredTable
 from proxy.reql.terms.fields import ABSENT, each_or, func_or_field
 from proxy.reql.terms.sequences import ConcatMap
 from proxy.reql.values import Func, Grouped, NativeFunc, as_bool, as_datum, as_func_or_constant, as_string, as_table
@@ -153,33 +155,46 @@ _join(Term.OUTER_JOIN, "outer_join", _outer)
 # ---- eq_join ---------------------------------------------------------------------------------------------------
 
 
-class EqJoin(Stream):
-    """Pairs of a row and the rows of a table that its key finds. They come in the order of the left side."""
+LITERAL_MARK: Final = b'"LITERAL"'
+PIECE_ROWS: Final = 48  # joined at once: so many whole rows and what is made of them stay in the processor's cache
 
-    __slots__ = ("_func", "_index", "_table", "inner")
+
+class EqJoin(Stream):
+    """Pairs of a row and the rows of a table that its key finds. They come in the order of the left side.
+
+    is_plain: no row of the right side that was found so far has a literal in it, which `zip` would have to look for.
+    """
+
+    __slots__ = ("_func", "_index", "_table", "_waiting", "inner", "is_plain")
 
     def __init__(self, inner: Stream, func: Func, table: Any, index: str, path: Path) -> None:
         super().__init__(inner.is_array, inner.is_infinite, path)
         self.inner = inner
+        self.is_plain = isinstance(table.source, StoredTable) and index == table.source.primary_key
         self.ordered = True
         self._func = func
         self._table = table
         self._index = index
+        self._waiting: Rows = []
 
     def source_chunk(self, env: Any) -> Rows | None:
-        rows = self.inner.chunk(env)
+        rows = self._waiting or self.inner.chunk(env)
         if rows is None:
             return None
+        rows, self._waiting = rows[:PIECE_ROWS], rows[PIECE_ROWS:]
         keys = each_or(self._func, rows, ABSENT)
-        wanted = {order.hashable_key(key): key for key in keys if key is not ABSENT and key is not None}
-        found = self._find(env, list(wanted.values()))
-        matches = dict(zip(wanted, found, strict=True))
-        out: Rows = []
-        for row, key in zip(rows, keys, strict=True):
-            if key is ABSENT or key is None:
-                continue
-            out += [{"left": row, "right": right} for right in matches[order.hashable_key(key)]]
-        return out
+        hashable = order.hashable_key
+        names = [
+            key if key.__class__ is str else ABSENT if key is None or key is ABSENT else hashable(key) for key in keys
+        ]
+        wanted = {name: key for name, key in zip(names, keys, strict=True) if name is not ABSENT}
+        matches = dict(zip(wanted, self._find(env, list(wanted.values())), strict=True))
+        return [
+            {"left": row, "right": right}
+            for row, name in zip(rows, names, strict=True)
+            if name is not ABSENT
+            for right in matches[name]
+        ]
 
     def _find(self, env: Any, keys: list[Any]) -> list[Rows]:
         """The table's rows under each key."""
@@ -188,8 +203,16 @@ class EqJoin(Stream):
         if not keys:
             return []
         if self._index == source.primary_key:
-            return [[] if text is None else [loads(text)] for text in source.get_many(env, keys)]
+            texts = source.get_many(env, keys)
+            self.is_plain = self.is_plain and not any(text is not None and LITERAL_MARK in text for text in texts)
+            return [[] if text is None else [loads(text)] for text in texts]
         return [[*source.get_all(env, table, [key], self._index).rows(env)] for key in keys]
+
+    def zipped(self, env: Any, rows: Rows) -> Rows:
+        """What `zip` makes of the rows that came last."""
+        if not self.is_plain:
+            return _zipped(env, rows)
+        return [merge_plain(row["left"], row["right"]) for row in rows]
 
     def close(self) -> None:
         self.inner.close()
@@ -209,3 +232,27 @@ def eq_join(env: Any, value: Any, by: Any, table: Any, *, path: Path, ordered: b
     if "index" in optargs:
         index = as_string(env, as_datum(env, optargs["index"]))
     return settle(env, EqJoin(stream, func, table, index, path))
+
+
+# ---- zip -------------------------------------------------------------------------------------------------------
+
+
+def _zipped(env: Any, rows: Rows) -> Rows:
+    return [_zip_row(row) for row in rows]
+
+
+def _zip_row(row: Any) -> Any:
+    expect(row, "OBJECT")
+    if "left" not in row:
+        fail("ZIP can only be called on the result of a join.")
+    return merge(row["left"], row["right"]) if "right" in row else row["left"]
+
+
+@term(Term.ZIP, "zip", "1", wants_path=True)
+def zip_(env: Any, value: Any, *, path: Path) -> Any:
+    """Merges both sides of a join."""
+    stream = as_stream(env, value)
+    apply = _zipped
+    if isinstance(stream, EqJoin) and not stream.operations:
+        apply = stream.zipped
+    return settle(env, stream.add(RowOperation("zip", path, apply)))

@@ -17,7 +17,6 @@ from proxy.reql.streams import (
     MAX_CHUNK,
     MapRows,
     Operation,
-    RowOperation,
     Rows,
     Stream,
     as_stream,
@@ -238,24 +237,7 @@ def _filter(env: Any, value: Any, condition: Any, paths: tuple[Path, Path], path
         raise
 
 
-# ---- zip and range ---------------------------------------------------------------------------------------------
-
-
-def _zipped(env: Any, rows: Rows) -> Rows:
-    return [_zip_row(row) for row in rows]
-
-
-def _zip_row(row: Any) -> Any:
-    d.expect(row, "OBJECT")
-    if "left" not in row:
-        fail("ZIP can only be called on the result of a join.")
-    return d.merge(row["left"], row["right"]) if "right" in row else row["left"]
-
-
-@term(Term.ZIP, "zip", "1", wants_path=True)
-def zip_(env: Any, value: Any, *, path: Path) -> Any:
-    """Merges both sides of a join."""
-    return settle(env, as_stream(env, value).add(RowOperation("zip", path, _zipped)))
+# ---- range -----------------------------------------------------------------------------------------------------
 
 
 class Numbers(Stream):
