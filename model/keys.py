@@ -66,9 +66,10 @@ def _encode(datum: Datum) -> bytes:
     """Key bytes of what a key may hold, extrema included; callers have refused null and plain objects."""
     kind = type(datum)
     if kind is str:
-        return b"S" + _escape(datum.encode()) + b"\x00"
+        raw: bytes = datum.encode()
+        return b"S" + (_escape(raw) if b"\x00" in raw or b"\x01" in raw else raw) + b"\x00"
     if kind is int or kind is float:
-        return b"N" + _double_key(datum)
+        return b"N" + (_pack_double(-datum) if datum > 0 else _double_key(datum))
     if kind is bool:
         return b"Bt" if datum else b"Bf"
     if kind is list:
@@ -184,6 +185,8 @@ def primary_key_bytes(datum: Datum) -> bytes:
 def index_key_bytes(datum: Datum) -> bytes:
     """The key of a secondary index entry; raises RethinkDB's errors for what cannot be indexed."""
     kind = type(datum)
+    if kind is str or kind is int or kind is float:
+        return _encode(datum)
     if kind is list:
         _check_items(datum, extrema_ok=False, nulls_ok=True)
     elif kind is dict and PTYPE_KEY in datum:

@@ -14,16 +14,18 @@ is not ready when the process ends begins again: nothing about its construction 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from model.errors import Overloaded
 from storage.engine import Engine, WriteSet
 from storage.layout import PREFIX_BYTES, after, ready_key, sindex_prefix, table_prefix
 
-IndexKeys = Callable[[bytes], list[bytes]]  # row JSON -> encoded index keys; [] for a row without a value
+IndexKeys = Callable[[Sequence[bytes]], list[list[bytes]]]
+"""Rows' JSON texts -> for each the encoded index keys; [] for a row without a value."""
 
 SLICE_ROWS: Final = 256  # rows read at once while building
+PIECE_ROWS: Final = 16  # of these, between two looks at the clock
 WRITE_ENTRIES: Final = 1000  # entries per write at most, as the engine's rules ask
 TAGS: Final = 1 << 16  # a row's equal keys beyond this many are not told apart
 
@@ -70,8 +72,8 @@ def keep_up(
         return  # the builder has yet to come by
     keys_of = sindex.keys_of
     assert keys_of is not None
-    old_keys = keys_of(old) if old is not None else []
-    new_keys = keys_of(new) if new is not None else []
+    old_keys = keys_of((old,))[0] if old is not None else []
+    new_keys = keys_of((new,))[0] if new is not None else []
     if old_keys == new_keys:
         return
     old_entries = entry_keys(sindex.prefix, old_keys, primary_key)
@@ -119,11 +121,12 @@ class SindexBuilder:
         if not sindex.is_swept:
             changes.delete_range(sindex.prefix, after(sindex.prefix))
         rows = table_prefix(sindex.table_id)
-        keys, values = self._engine.scan_chunk(rows + sindex.cursor + b"\0", after(rows), SLICE_ROWS)
+        low = rows + sindex.cursor + b"\0"
+        keys, values = self._engine.scan_chunk(low, after(rows), SLICE_ROWS, skip=PREFIX_BYTES)
         done = 0
-        for key, row in zip(keys, values, strict=True):
-            self._index_row(changes, sindex, key[PREFIX_BYTES:], row)
-            done += 1
+        while done < len(keys):
+            end = done + PIECE_ROWS
+            done += self._index_rows(changes.rows, sindex, keys[done:end], values[done:end])
             if self._clock() >= deadline or len(changes.rows) >= WRITE_ENTRIES:
                 break
         is_done = done == len(keys) < SLICE_ROWS
@@ -132,15 +135,28 @@ class SindexBuilder:
         self._write(changes)
         sindex.is_swept = True
         if done:
-            sindex.cursor = keys[done - 1][PREFIX_BYTES:]
+            sindex.cursor = keys[done - 1]
             sindex.rows_done += done
         sindex.is_ready = is_done
         return is_done
 
-    def _index_row(self, changes: WriteSet, sindex: Sindex, primary_key: bytes, row: bytes) -> None:
+    def _index_rows(
+        self, changes: dict[bytes, bytes | None], sindex: Sindex, primary_keys: list[bytes], rows: list[bytes]
+    ) -> int:
+        """Stages the entries of rows until a write is full; of how many rows."""
         assert sindex.keys_of is not None
-        for entry in entry_keys(sindex.prefix, sindex.keys_of(row), primary_key):
-            changes.rows[entry] = primary_key
+        prefix = sindex.prefix
+        done = 0
+        for primary_key, index_keys in zip(primary_keys, sindex.keys_of(rows), strict=True):
+            if len(index_keys) == 1:
+                changes[prefix + index_keys[0] + b"\0\0" + primary_key] = primary_key
+            else:
+                for entry in entry_keys(prefix, index_keys, primary_key):
+                    changes[entry] = primary_key
+            done += 1
+            if len(changes) >= WRITE_ENTRIES:
+                break
+        return done
 
     def _write(self, changes: WriteSet) -> None:
         self._engine.write(changes, self._engine.applied_index)

@@ -5,17 +5,19 @@ One rule: they are deterministic and see nothing but the row, so that every repl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from model import datum as d
 from model.catalog import Index, Table
 from model.errors import ReqlError
 from model.keys import index_key_bytes
+from model.keys import index_keys as keys_of_value
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.geo_index import index_keys_of
+from proxy.reql.partial import decode_all, decoder, fields_read
+from proxy.reql.rowcode import MIN_ROWS
 from proxy.reql.values import Func
 
 
@@ -76,21 +78,48 @@ def index_values(function: Func, multi: bool, row: Any) -> list[Any]:
     return [value]
 
 
-def index_keys(table: Table, index: Index) -> Callable[[bytes], list[bytes]]:
-    """The port of the state machine: (row's JSON text) -> index key bytes. Values that cannot be keys are left out."""
+FAILED: Final = object()
+"""Stands for the value of an index function that failed."""
+
+
+def index_keys(table: Table, index: Index) -> Callable[[Sequence[bytes]], list[list[bytes]]]:
+    """The port of the state machine: rows' JSON texts -> index key bytes. Values that cannot be keys are left out."""
     definition = index.definition
     function = compile_function(definition["function"])
-    multi = bool(definition.get("multi"))
-    if definition.get("geo"):
-        return lambda row: index_keys_of(index_values(function, multi, d.loads(row)))
+    fields = fields_read(function)
+    decode = decode_all if fields is None else decoder(fields)
+    is_multi, is_geo = bool(definition.get("multi")), bool(definition.get("geo"))
 
-    def keys(row: bytes) -> list[bytes]:
-        out = []
-        for value in index_values(function, multi, d.loads(row)):
-            try:
-                out.append(index_key_bytes(value))
-            except ReqlError:
-                continue  # a value that cannot be a key: the row is not in the index under it
+    def keys(rows: Sequence[bytes]) -> list[list[bytes]]:
+        out: list[list[bytes]] = []
+        for value in _values(function, decode(rows)):
+            if value is FAILED:
+                out.append([])
+            elif is_geo:
+                out.append(index_keys_of(value if is_multi and value.__class__ is list else [value]))
+            elif is_multi and value.__class__ is list:
+                out.append(keys_of_value(value, multi=True))
+            else:
+                try:
+                    out.append([index_key_bytes(value)])
+                except ReqlError:
+                    out.append([])  # a value that cannot be a key: the row is not in the index
         return out
 
     return keys
+
+
+def _values(function: Func, rows: list[Any]) -> list[Any]:
+    """What an index function gives for each row."""
+
+    def value_of(row: Any) -> Any:
+        try:
+            return function.datum(row)
+        except ReqlError:
+            return FAILED
+
+    code = function.row_code(MIN_ROWS)  # it will be asked about every row that is ever written
+    if code is None:
+        return [value_of(row) for row in rows]
+    values: list[Any] = code.each(rows, (), function.env.array_limit, value_of)[0]
+    return values

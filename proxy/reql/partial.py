@@ -5,7 +5,7 @@ One rule: when it is not certain which fields a function reads, it reads all of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypedDict
 
@@ -17,7 +17,7 @@ from proxy.reql.ids import Term
 from proxy.reql.values import Func
 
 Fields = frozenset[str]
-Decode = Callable[[list[bytes]], list[Any]]
+Decode = Callable[[Sequence[bytes]], list[Any]]
 
 NO_FIELDS: Final[Fields] = frozenset()
 _GETS: Final = frozenset({int(Term.BRACKET), int(Term.GET_FIELD), int(Term.HAS_FIELDS), int(Term.PLUCK)})
@@ -79,7 +79,7 @@ def _is_row(raw: Any, variable: Any) -> bool:
     return bool(raw[0] == Term.IMPLICIT_VAR or raw[1][0] == variable)
 
 
-def decode_all(texts: list[bytes]) -> list[Any]:
+def decode_all(texts: Sequence[bytes]) -> list[Any]:
     """Whole rows."""
     return list(map(d.loads, texts))
 
@@ -95,7 +95,7 @@ def decoder(fields: Fields) -> Decode:
     shape = TypedDict("shape", dict.fromkeys(sorted(fields), Any), total=False)  # type: ignore[misc]
     decode = msgspec.json.Decoder(shape).decode
 
-    def decode_fields(texts: list[bytes]) -> list[Any]:
+    def decode_fields(texts: Sequence[bytes]) -> list[Any]:
         try:
             return list(map(decode, texts))
         except UNDECODABLE:

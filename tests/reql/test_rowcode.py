@@ -10,8 +10,11 @@ import pytest
 from rethinkdb import r
 from rethinkdb.ast import ReQLEncoder
 
+from model import keys
+from model.catalog import Index
+from model.datum import dumps
 from model.errors import ReqlError
-from proxy.reql.index_functions import compile_function
+from proxy.reql.index_functions import compile_function, index_keys
 from proxy.reql.rowcode import MIN_ROWS, row_code
 from proxy.reql.values import Func
 
@@ -62,7 +65,7 @@ CODED = {
     "an object": lambda row: {"x": row["a"], "y": row["b"] == 1},
 }
 NOT_CODED = {
-    "the time": lambda row: r.now(),
+    "a piece of the text": lambda row: row["a"].slice(0, 1),
     "a nested function": lambda row: row["a"].map(lambda item: item),
     "an unusual number of arguments": lambda row: r.add(row["a"], row["b"], 1),
     "a pseudo-type": lambda row: {"$reql_type$": row["a"]},
@@ -97,6 +100,23 @@ def test_code_gives_what_the_closures_give(make: Any) -> None:
         if not kept[1]:
             assert bool(kept[0]) == (expected not in ("None", "False")), row
     assert by_itself > 10
+
+
+@pytest.mark.parametrize("make", [*CODED.values(), *NOT_CODED.values()], ids=[*CODED, *NOT_CODED])
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_an_index_has_rows_under_what_the_closures_give(make: Any, is_multi: bool) -> None:
+    func = function(make)
+    rows = [row for row in ROWS if row.__class__ is dict and "$reql_type$" not in row]
+    expected = []
+    for row in rows:
+        try:
+            expected.append(keys.index_keys(func.datum(row), is_multi))
+        except ReqlError:
+            expected.append([])
+    definition = {"function": func.raw, "multi": is_multi}
+    keys_of = index_keys(None, Index(1, "i", definition))  # type: ignore[arg-type]
+    assert keys_of(list(map(dumps, rows))) == expected
+    assert [keys_of([dumps(row)])[0] for row in rows] == expected
 
 
 @pytest.mark.parametrize("make", NOT_CODED.values(), ids=NOT_CODED.keys())

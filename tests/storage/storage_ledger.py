@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -14,18 +14,18 @@ from storage.rocks import RocksSettings
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 
 
-def index_keys(table: Table, index: Index) -> Callable[[bytes], list[bytes]]:
+def index_keys(table: Table, index: Index) -> Callable[[Sequence[bytes]], list[list[bytes]]]:
     """The test's index language: {"field": name, "multi": bool}; values are numbers or lists of them."""
     field, multi = index.definition["field"], index.definition.get("multi", False)
 
-    def keys_of(row: bytes) -> list[bytes]:
+    def keys_of_row(row: bytes) -> list[bytes]:
         value = orjson.loads(row).get(field)
         if value is None:
             return []
         values = value if multi and isinstance(value, list) else [value]
         return [b"N%08d\0" % number for number in values if isinstance(number, int)]
 
-    return keys_of
+    return lambda rows: [keys_of_row(row) for row in rows]
 
 
 def row(**fields: object) -> bytes:

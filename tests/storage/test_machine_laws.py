@@ -65,7 +65,9 @@ def check(machine: Machine) -> None:
         for index in table.indexes.values():
             keys_of = index_keys(table, index)
             if store.index_ready(index.index_id):
-                expected = sorted((e[5:], key) for key, row in rows for e in entry_keys(b"i0000", keys_of(row), key))
+                expected = sorted(
+                    (e[5:], key) for key, row in rows for e in entry_keys(b"i0000", keys_of([row])[0], key)
+                )
                 assert list(store.scan_index(index.index_id)) == expected
     assert store.catalog.databases == Machine(machine.engine).catalog.databases
 

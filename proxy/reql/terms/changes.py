@@ -205,7 +205,7 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
 
     def covers(key: bytes, text: bytes | None) -> bool:
         assert text is not None
-        return any(low <= entry < high for entry in compute(text) for low, high in ranges)
+        return any(low <= entry < high for entry in compute((text,))[0] for low, high in ranges)
 
     return covers
 
