@@ -32,6 +32,9 @@ LIFTED: Final[dict[int, range]] = {
     int(Term.BETWEEN): range(1, 3),
 }  # fmt: skip
 
+# Whose second argument may be an object, or a function that makes one, of which some values are literals.
+WRITES_OBJECT: Final = frozenset({int(Term.INSERT), int(Term.UPDATE), int(Term.REPLACE)})
+
 # Terms that keep the raw tree of a function, variables' numbers and all.
 KEEPS_RAW: Final = frozenset({int(Term.INDEX_CREATE), int(Term.INFO), int(Term.SET_WRITE_HOOK)})
 
@@ -85,10 +88,28 @@ def _lift(holder: Any, place: Any, parameters: list[Any], names: dict[int, int])
                     continue
             if argument.__class__ is list or argument.__class__ is dict:
                 _lift(arguments, at, parameters, names)
+                if at == 1 and term in WRITES_OBJECT:
+                    _lift_values(argument, parameters)
     elif arguments.__class__ is dict:
         _lift(raw, 1, parameters, names)
     if len(raw) > 2:
         _lift(raw, 2, parameters, names)
+
+
+def _lift_values(raw: Any, parameters: list[Any]) -> None:
+    """Lifts the strings and numbers out of an object that is written, or out of the one that a function makes."""
+    if raw.__class__ is list and len(raw) > 1 and raw[0] == 69:  # FUNC, whose arguments `_rename` has checked
+        raw = raw[1][1]
+    if raw.__class__ is not dict or "$reql_type$" in raw:
+        return
+    for name, value in raw.items():
+        if value.__class__ is str or value.__class__ is int or value.__class__ is float:
+            value = literal(value)
+            if value is not MISSING:
+                raw[name] = Parameter((0, len(parameters)))
+                parameters.append(value)
+        elif value.__class__ is dict:
+            _lift_values(value, parameters)
 
 
 def _rename(arguments: Any, names: dict[int, int]) -> dict[int, int]:
