@@ -43,14 +43,22 @@ class FeedReader:
 
     def ask(self) -> None:
         """The driver wants the next batch."""
-        self._heed(self._feed.listen(self._wake))
+        self._listen(False)
 
     def stop(self) -> None:
         """It wants it no more."""
         self._feed.unlisten()
 
     def _wake(self) -> None:
-        self._heed(self._feed.listen(self._wake, True))
+        self._listen(True)
+
+    def _listen(self, is_woken: bool) -> None:
+        session = self._performer.session
+        if session is not None and session.is_blocked:  # what is not sent waits in the feed, which has a limit
+            self._feed.unlisten()
+            session.put_off(self._query)
+        else:
+            self._heed(self._feed.listen(self._wake, is_woken))
 
     def _heed(self, news: bytes | object | None) -> None:
         if news is None:

@@ -45,6 +45,7 @@ MAX_RUNNING: Final = 1024
 KILLED: Final = "Query terminated by the `rethinkdb.jobs` table."
 _START_END: Final = HEADER_BYTES + 3
 _CONTINUE: Final = b"[2]"
+_QUIET_CONTINUE: Final = b'[2,null,{"noreply":true}]'
 CONTINUE_BYTES: Final = HEADER_BYTES + len(_CONTINUE)
 SHUTTING_DOWN: Final = "Server is shutting down."
 
@@ -231,9 +232,13 @@ class Session:
         is_over = started_noreply or query.stopping or query.killed is not None or self.is_closed
         if answer.cursor is None or is_over:
             self._end(query, actions)
-        elif query.line:
-            _, noreply = query.line.pop(0)  # a CONTINUE: a STOP would have set `stopping`
-            actions.append(self._run_again(query, noreply))
+        elif query.line:  # CONTINUEs: a STOP would have set `stopping`
+            if self.is_blocked:
+                self._put_back(query, [noreply for _, noreply in query.line])
+                query.line = None
+            else:
+                _, noreply = query.line.pop(0)
+                actions.append(self._run_again(query, noreply))
         return actions
 
     def failed(self, query: Query, error: ReqlError | Interrupted) -> list[Action]:
@@ -249,6 +254,19 @@ class Session:
                 actions.append(error_frame(query.token, ReqlOpIndeterminateError(error.message)))
         self._end(query, actions)
         return actions
+
+    def put_off(self, query: Query) -> None:
+        """A feed has news for a peer that does not read: its CONTINUE waits among the frames, the news in its queue."""
+        query.is_running = False
+        asked = [query.noreply, *(noreply for _, noreply in query.line or ())]
+        query.line = None
+        self._put_back(query, asked)
+
+    def _put_back(self, query: Query, asked: list[bool]) -> None:
+        """CONTINUEs wait their turn again, before all frames that came after them."""
+        bodies = [_QUIET_CONTINUE if noreply else _CONTINUE for noreply in asked]
+        self.held.extendleft((query.token, body) for body in reversed(bodies))
+        self._look_around()
 
     def kill(self, query: Query, message: str = KILLED) -> list[Action]:
         """Ends a query from outside; its driver is told `message` where it waits for an answer or asks for more."""

@@ -52,6 +52,12 @@ class Wire:
     def close(self) -> None:
         """Nobody looks."""
 
+    def pause_reading(self) -> None:
+        """Nobody looks."""
+
+    def resume_reading(self) -> None:
+        """Nobody looks."""
+
 
 class Server:
     """Connections to a world's evaluator."""
@@ -350,3 +356,30 @@ def test_a_reader_that_was_too_slow_is_told_how_much_it_missed(server: Server) -
     assert len(other.told()) == 10
     server.write(T.get(1).update({"a": 99}))
     assert [element["new_val"]["a"] for element in driver.told()] == [99]
+
+
+@pytest.mark.parametrize("name", ["all", "filter", "after", "union"])
+def test_what_a_peer_does_not_read_waits_in_the_queue_of_its_feed(server: Server, name: str) -> None:
+    driver = server.connect()
+    assert driver.follow(1, QUERIES[name]) == []
+    driver.say(1, CONTINUE, CONTINUE, CONTINUE)
+    driver.connection.pause_writing()
+    for number in range(4):
+        server.write(T.get(1).update({"a": 10 + number}))
+    assert driver.heard() == []
+    driver.connection.resume_writing()
+    assert {element["new_val"]["a"] for element in driver.told()} == {10, 11, 12, 13}
+    server.write(T.get(1).update({"a": 20}))
+    assert {element["new_val"]["a"] for element in driver.told()} == {20}
+
+
+def test_a_stop_after_a_continue_that_was_put_off_comes_after_it(server: Server) -> None:
+    driver = server.connect()
+    driver.follow(1, T.changes())
+    driver.say(1, CONTINUE)
+    driver.connection.pause_writing()
+    driver.say(1, STOP)
+    server.write(T.get(1).update({"a": 10}))
+    driver.connection.resume_writing()
+    assert [response["t"] for _, response in driver.heard()] == [3, 2]
+    assert server.world.feeds.open_count == 0
