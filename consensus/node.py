@@ -108,6 +108,7 @@ class Node:
         self._unapplied: deque[Ready] = deque()  # their committed entries wait for a stalled state machine
         self._is_retry_due = False
         self._is_installing = False
+        self._led_s = reactor.seconds()  # when a leader was last heard of
         self._ticker: Any = None
         self._flushing: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
@@ -145,8 +146,8 @@ class Node:
 
     @property
     def silent_ms(self) -> int:
-        """How long ago the leader was last heard of, in milliseconds; 0 for the leader itself."""
-        return 0 if self.core.is_leader else round(self.core.election_elapsed * self._tick_s * 1000)
+        """How long ago a leader was last heard of, in milliseconds; 0 for the leader itself."""
+        return 0 if self.core.is_leader else round((self._reactor.seconds() - self._led_s) * 1000)
 
     def status(self) -> Status:
         """This member's view of the group."""
@@ -207,7 +208,10 @@ class Node:
 
     def receive(self, message: Message) -> None:
         """Takes in a message of another member."""
-        self._guard(self.core.step, message)
+        core = self.core
+        self._guard(core.step, message)
+        if message.sender == core.leader_id:
+            self._led_s = self._reactor.seconds()
 
     def report_unreachable(self, member: int) -> None:
         """What was last sent to `member` may be lost."""
@@ -292,6 +296,8 @@ class Node:
     def _tick(self) -> None:
         self._ticker = self._reactor.callLater(self._tick_s, self._tick)
         self._reads.tick()
+        if self.core.is_leader:
+            self._led_s = self._reactor.seconds()
         self._guard(self.core.tick)
 
     def _guard(self, call: Callable[..., object], *args: Any) -> None:

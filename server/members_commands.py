@@ -38,6 +38,11 @@ class Asking:
         flags.pop("debug")
         self._session = Session(target_of(flags))
 
+    @property
+    def server_id(self) -> str:
+        """Of the server that is asked."""
+        return str(self._session.connection.server()["id"])
+
     def rows(self, table: str, read_mode: str = "single") -> list[Row]:
         """All rows of one of our system tables, as this read mode allows."""
         from backup.driver_link import r
@@ -75,14 +80,19 @@ def status(**flags: Any) -> None:
     local = asking.rows("members", "outdated")
     has_leader = any(row["is_leader"] for row in local)
     rows = asking.rows("members") if has_leader else local
-    problems = list(_problems(rows, has_leader))
+    asked = next((row for row in local if row["server_id"] == asking.server_id), None)
+    problems = list(_problems(rows, has_leader, asked))
     asking.say({"members": rows, "problems": problems, "has_leader": has_leader}, *_table(rows), *problems)
     sys.exit(1 if problems else 0)
 
 
-def _problems(rows: Sequence[Row], has_leader: bool) -> Iterator[str]:
+def _problems(rows: Sequence[Row], has_leader: bool, asked: Row | None) -> Iterator[str]:
+    """What is wrong, in sentences. asked: the row of the server that was asked."""
     if not has_leader:
         yield "No member leads: a majority of the voters cannot be reached, or an election is under way."
+        if asked is not None and "leader_heard_ms_ago" in asked:
+            age = asked["leader_heard_ms_ago"] / 1000
+            yield f"Member {asked['id']} ({asked['name']}) heard of a leader {age:.1f} s ago: so old are its answers."
     for row in rows:
         if row["health"] in PROBLEMS:
             yield f"Member {row['id']} ({row['name']}): {row['health']}."

@@ -391,6 +391,19 @@ def test_a_leader_that_was_cut_off_does_not_know_the_fate_of_its_entries(turns, 
     assert first.leadership[-1].leader_id == 2
 
 
+def test_it_is_known_how_long_no_leader_was_heard_of_however_often_an_election_was_tried(turns, group):
+    first, _, third = group.members
+    assert (first.node.silent_ms, third.node.silent_ms < 300) == (0, True)
+    group.links.cut = {1, 3}
+    turns.advance(20.0)
+    assert first.node.leader_id is third.node.leader_id is None
+    assert 18_000 < first.node.silent_ms <= 20_300  # it led until it noticed
+    assert 19_900 < third.node.silent_ms <= 20_300
+    group.links.cut = set()
+    turns.advance(5.0)
+    assert third.node.silent_ms < 300
+
+
 def test_a_member_that_was_away_catches_up_from_its_own_disk_and_the_leader(turns, group):
     first, _, third = group.members
     told = []
