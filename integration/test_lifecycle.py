@@ -34,6 +34,8 @@ def test_the_banner_says_version_port_folder_and_position(start):
     assert f"Loading data from directory {server.data_dir}" in server.lines
     assert "Recovered to log position 2 (0 entries applied from the log)" in server.lines
     assert server.lines.count(f"Listening for client driver connections on port {server.port}") == 1
+    status = r.db("rethinkdb").table("server_status").nth(0).run(server.connect())
+    assert f'Server ready, "{status["name"]}" {status["id"]}' in server.lines  # what RethinkDB's own tests wait for
     r.table_create("t").run(server.connect())
     server.kill()
     again = start()

@@ -83,24 +83,23 @@ def _keys(password: str | bytes, salt: bytes, iterations: int) -> tuple[bytes, b
 
 @dataclass(slots=True)
 class _Failures:
-    count: int = 0
-    last: float = 0.0
+    count: int
+    counted_from: float  # failures are forgiven from then on
     blocked_until: float = 0.0
 
 
 class Backoff:
-    """Makes guessing slow: after some failures a further attempt is refused for a time that doubles.
+    """Makes guessing slow: after some failures a further attempt has to wait for a time that doubles.
 
     Counted for each address and user together, for each address, and for each user; the last with a short wait
     only, and not for an address from which that user has logged in before, so that a stranger's guesses cannot
-    lock a user out.
+    lock a user out. Failures are forgiven with time, those of an address soon: many may share it.
     """
 
-    PAIR: Final = (5, 60.0)  # failures before the first wait; longest wait, seconds
-    ADDRESS: Final = (20, 60.0)
-    USER: Final = (50, 2.0)
+    PAIR: Final = (5, 60.0, 60.0)  # failures before the first wait; longest wait; one is forgiven in: seconds
+    ADDRESS: Final = (20, 60.0, 5.0)
+    USER: Final = (50, 2.0, 5.0)
     FIRST_WAIT_S: Final = 0.25
-    FORGET_S: Final = 900.0
     MAX_ENTRIES: Final = 10_000
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
@@ -109,12 +108,24 @@ class Backoff:
         self._trusted: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def wait_s(self, address: str, user: str) -> float:
-        """How long an attempt is refused from now on; 0.0: it may be made."""
+        """How long an attempt has to wait from now on; 0.0: it may be made."""
+        now = self._seconds()
+        return max([0.0, *(entry.blocked_until - now for entry in self._about(address, user))])
+
+    def stand_in_line(self, address: str, user: str) -> float:
+        """`wait_s` for an attempt that does wait; those that come in the meantime are behind it."""
+        wait_s = self.wait_s(address, user)
+        now = self._seconds()
+        for entry in self._about(address, user):
+            if entry.blocked_until > now:
+                entry.blocked_until += self.FIRST_WAIT_S
+        return wait_s
+
+    def _about(self, address: str, user: str) -> list[_Failures]:
         keys: list[tuple[str | None, str | None]] = [(address, user), (address, None)]
         if (address, user) not in self._trusted:
             keys.append((None, user))
-        now = self._seconds()
-        return max(0.0, *(self._failures[key].blocked_until - now if key in self._failures else 0.0 for key in keys))
+        return [self._failures[key] for key in keys if key in self._failures]
 
     def note(self, address: str, user: str, success: bool) -> None:
         """Remembers how an attempt ended."""
@@ -122,22 +133,23 @@ class Backoff:
             self._failures.pop((address, user), None)
             _keep(self._trusted, (address, user), None, self.MAX_ENTRIES)
             return
-        for key, (free, longest) in (
+        for key, (free, longest_s, forgiven_s) in (
             ((address, user), self.PAIR),
             ((address, None), self.ADDRESS),
             ((None, user), self.USER),
         ):
-            self._fail(key, free, longest)
+            self._fail(key, free, longest_s, forgiven_s)
 
-    def _fail(self, key: tuple[str | None, str | None], free: int, longest: float) -> None:
+    def _fail(self, key: tuple[str | None, str | None], free: int, longest_s: float, forgiven_s: float) -> None:
         now = self._seconds()
         entry = self._failures.get(key)
-        if entry is None or now - entry.last > self.FORGET_S:
-            entry = _Failures()
-        entry.count += 1
-        entry.last = now
+        if entry is None:
+            entry = _Failures(0, now)
+        forgiven = int((now - entry.counted_from) / forgiven_s)
+        entry.counted_from += forgiven * forgiven_s
+        entry.count = max(0, entry.count - forgiven) + 1
         if entry.count >= free:
-            entry.blocked_until = now + min(longest, self.FIRST_WAIT_S * 2.0 ** min(entry.count - free, 30))
+            entry.blocked_until = now + min(longest_s, self.FIRST_WAIT_S * 2.0 ** min(entry.count - free, 30))
         _keep(self._failures, key, entry, self.MAX_ENTRIES)
 
 
@@ -176,10 +188,14 @@ class UserDirectory:
         salt = self._mac(b"salt " + name)[:_SALT_BYTES]
         return Credential(salt, DEFAULT_ITERATIONS, self._mac(b"stored " + name), self._mac(b"server " + name))
 
-    def refusal(self, address: str, user: str) -> str | None:
-        """Why this attempt is not looked at, or None."""
+    def refusal(self, address: str, user: str, patience_s: float = 0.0) -> str | None:
+        """Why this attempt is not looked at, or None. patience_s: who asks would wait for so long."""
         wait_s = self._backoff.wait_s(address, user)
-        return f"Too many failed logins; try again in {wait_s:.1f} seconds." if wait_s > 0 else None
+        return f"Too many failed logins; try again in {wait_s:.1f} seconds." if wait_s > patience_s else None
+
+    def stand_in_line(self, address: str, user: str) -> float:
+        """How many seconds this attempt is to be held before it is looked at."""
+        return self._backoff.stand_in_line(address, user)
 
     def note(self, address: str, user: str, success: bool) -> None:
         """Remembers how an attempt ended."""

@@ -20,7 +20,7 @@ from proxy.answers import Answer
 from proxy.clients import Clients
 from proxy.fibers import WAITING, DelayedCall, Failed
 from proxy.frames import answer_frame, error_frame, frame, frame_header
-from proxy.handshake import CheckKey, Event, Handshake, Ready, Refuse
+from proxy.handshake import CheckKey, Event, Handshake, Hold, Ready, Refuse
 from proxy.performer import Performer
 from proxy.session import CONTINUE_BYTES, Action, Query, Session
 
@@ -143,11 +143,19 @@ class Connection(Performer, asyncio.Protocol):
                 self._wire.write(event)
             elif isinstance(event, CheckKey):
                 self._check_key(event)
+            elif isinstance(event, Hold):
+                self._pause(True)
+                self.clients.timers.callLater(event.seconds, self._held)
             elif isinstance(event, Ready):
                 self._begin_session(event)
             elif isinstance(event, Refuse):
                 log.info("connection from %s:%d refused: %s", *self.address, event.reason)
                 self._wire.close()
+
+    def _held(self) -> None:
+        if self._handshake is not None:
+            self._pause(False)
+            self._heed(self._handshake.held())
 
     def _check_key(self, event: CheckKey) -> None:
         login = self.clients.login

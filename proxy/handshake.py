@@ -34,6 +34,7 @@ WIRE_PROTOBUF: Final = 0x271FFC41
 WIRE_JSON: Final = 0x7E6970C7
 
 MAX_MESSAGE_BYTES: Final = 2048
+PATIENCE_S: Final = 2.0  # after failures an attempt is held up to so long, and beyond it refused; drivers wait for 20
 _NONCE_BYTES: Final = 18
 _KEY_USER: Final = "admin"  # whose password V0_x keys are compared with
 
@@ -63,8 +64,11 @@ class Authenticator(Protocol):
     def verifier(self, user: str) -> Verifier:
         """The user's keys; for an unknown user made-up ones that fit no password."""
 
-    def refusal(self, address: str, user: str) -> str | None:
-        """Why this attempt is not even looked at (too many failures), or None."""
+    def refusal(self, address: str, user: str, patience_s: float = 0.0) -> str | None:
+        """Why this attempt is not even looked at (too many failures, and a longer wait than this one's), or None."""
+
+    def stand_in_line(self, address: str, user: str) -> float:
+        """How many seconds this attempt is to be held, after failures, before it is looked at."""
 
     def note(self, address: str, user: str, success: bool) -> None:
         """Remembers how an attempt ended."""
@@ -88,13 +92,20 @@ class CheckKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """The shell is to read no further, and to say `held` after this time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """The handshake failed: close after what was sent. `reason` is for the log and holds no secret."""
 
     reason: str
 
 
-Event = bytes | Ready | CheckKey | Refuse
+Event = bytes | Ready | CheckKey | Hold | Refuse
 """bytes are to be sent."""
 
 
@@ -123,10 +134,12 @@ class Handshake:
         self._server_version = server_version
         self._data = b""
         self._step: Callable[[], list[Event] | None] = self._magic
+        self._after_hold: Callable[[], list[Event] | None] = self._nothing
         self._speaks_json = False  # how errors are put
         self._version = 0
         self._user = ""
         self._client_first_bare = ""
+        self._client_nonce = ""
         self._server_first = ""
         self._nonce = ""
         self._keys: Verifier | None = None
@@ -143,6 +156,23 @@ class Handshake:
             return self._refused(_Failure(-1, "Incorrect authorization key."), [])
         self._step = self._wire_protocol
         return self._advance([])
+
+    def held(self) -> list[Event]:
+        """The time of Hold is over."""
+        self._step = self._after_hold
+        return self._advance([])
+
+    def _attempt(self, step: Callable[[], list[Event] | None]) -> list[Event] | None:
+        """Goes on with `step`, which looks at the attempt: at once, or after failures when its time has come."""
+        refusal = self._authenticator.refusal(self._address, self._user, PATIENCE_S)
+        if refusal is not None:
+            raise _Failure(20 if self._speaks_json else -1, refusal)
+        seconds = self._authenticator.stand_in_line(self._address, self._user)
+        if seconds <= 0:
+            return step()
+        self._step = self._nothing
+        self._after_hold = step
+        return [Hold(seconds)]
 
     def _advance(self, events: list[Event]) -> list[Event]:
         try:
@@ -206,9 +236,9 @@ class Handshake:
         key = self._data[4 : 4 + size]
         self._data = self._data[4 + size :]
         self._user = _KEY_USER
-        refusal = self._authenticator.refusal(self._address, _KEY_USER)
-        if refusal is not None:
-            raise _Failure(-1, refusal)
+        return self._attempt(lambda: self._check(key))
+
+    def _check(self, key: bytes) -> list[Event]:
         self._step = self._nothing
         return [CheckKey(_KEY_USER, key)]
 
@@ -257,9 +287,12 @@ class Handshake:
             raise _Failure(3, "Expected a string for `authentication_method`.")
         if method != "SCRAM-SHA-256":
             raise _Failure(4, "Unsupported `authentication_method`.")
-        reply = self._server_first_message(_authentication(message))
+        self._client_first_message(_authentication(message))
+        return self._attempt(self._challenge)
+
+    def _challenge(self) -> list[Event]:
         self._step = self._final_message
-        return [_success(reply)]
+        return [_success(self._server_first_message())]
 
     def _final_message(self) -> list[Event] | None:
         message = self._take_message()
@@ -270,7 +303,7 @@ class Handshake:
 
     # -- SCRAM ----------------------------------------------------------------------------------------------------
 
-    def _server_first_message(self, text: str) -> str:
+    def _client_first_message(self, text: str) -> None:
         if not text.startswith("n,"):
             raise _Failure(15, "Channel binding is not supported")
         at = text.find(",", 2)
@@ -287,11 +320,11 @@ class Handshake:
                 raise _Failure(10, "Invalid encoding")
         if "n" not in attributes or "r" not in attributes:
             raise _Failure(10, "Invalid encoding")
-        refusal = self._authenticator.refusal(self._address, self._user)
-        if refusal is not None:
-            raise _Failure(20, refusal)
+        self._client_nonce = attributes["r"]
+
+    def _server_first_message(self) -> str:
         self._keys = keys = self._authenticator.verifier(self._user)
-        self._nonce = attributes["r"] + _base64(self._random_bytes(_NONCE_BYTES))
+        self._nonce = self._client_nonce + _base64(self._random_bytes(_NONCE_BYTES))
         self._server_first = f"r={self._nonce},s={_base64(keys.salt)},i={keys.iterations}"
         return self._server_first
 

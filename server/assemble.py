@@ -195,7 +195,7 @@ class Assembly:
         recovered = self.recovered_to - self.recovered_from
         yield f"Recovered to log position {applied} ({recovered} entries applied from the log)"
         yield f"Listening for intracluster connections on port {self._plug.port}"
-        yield f"Server ready, {self._system.site.name!r} {self._folder.identity.server_id}"
+        yield f'Server ready, "{self._system.site.name}" {self._folder.identity.server_id}'
         if self._web is not None:
             yield f"Listening for administrative HTTP connections on port {self._web.port}"
         yield f"Listening for client driver connections on port {self._listener.port}"

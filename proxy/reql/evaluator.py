@@ -83,6 +83,8 @@ class StreamCursor:
                 break
             items += texts
             size += sum(map(len, texts))
+            if stream.ends_batch and len(items) >= min_rows:
+                break
             env.fibers.breathe()
             if started is None:
                 started = env.world.now_s()

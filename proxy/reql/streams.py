@@ -78,6 +78,11 @@ class Stream(Value):
         """The next rows as JSON texts, where the source has them; only called when `has_texts`."""
         raise AssertionError("this stream has no texts")
 
+    @property
+    def ends_batch(self) -> bool:
+        """Whether what was given so far is to be sent before more is asked for."""
+        return False
+
     def close(self) -> None:
         """Gives back what the source holds."""
 

@@ -90,9 +90,30 @@ def test_some_failures_are_free_then_the_wait_doubles():
     assert max(waits) == 60.0
     clock.now += 60.0
     assert backoff.wait_s("10.0.0.1", "admin") == 0.0
-    clock.now += Backoff.FORGET_S
+    clock.now += 20 * Backoff.PAIR[2]
     backoff.note("10.0.0.1", "admin", False)
     assert backoff.wait_s("10.0.0.1", "admin") == 0.0
+
+
+def test_those_who_wait_stand_in_line():
+    clock = Clock()
+    backoff = Backoff(clock)
+    assert backoff.stand_in_line("10.0.0.1", "admin") == 0.0
+    for _ in range(5):
+        backoff.note("10.0.0.1", "admin", False)
+    assert [backoff.stand_in_line("10.0.0.1", "admin") for _ in range(3)] == [0.25, 0.5, 0.75]
+    assert backoff.stand_in_line("10.0.0.1", "other") == 0.0
+    clock.now += 1.0
+    assert backoff.stand_in_line("10.0.0.1", "admin") == 0.0
+
+
+def test_an_address_that_many_share_is_not_kept_waiting_for_failures_of_long_ago():
+    clock = Clock()
+    backoff = Backoff(clock)
+    for number in range(1000):
+        backoff.note("10.0.0.1", f"user{number % 300}", False)
+        clock.now += 6.0
+    assert backoff.wait_s("10.0.0.1", "somebody else") == 0.0
 
 
 def test_success_clears_a_users_own_failures():
@@ -140,3 +161,6 @@ def test_the_directory_refuses_in_words(failures, refused):
     assert (users.refusal("a", "admin") is not None) == refused
     if refused:
         assert users.refusal("a", "admin") == "Too many failed logins; try again in 0.2 seconds."
+        assert users.refusal("a", "admin", patience_s=0.25) is None
+        assert users.stand_in_line("a", "admin") == 0.25
+        assert users.refusal("a", "admin", patience_s=0.25)

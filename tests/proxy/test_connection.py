@@ -188,6 +188,23 @@ def test_a_handshake_that_takes_too_long(world):
     assert w.clients.unauthenticated == 1
 
 
+def test_after_failures_the_next_attempt_waits_and_is_not_read_from(world):
+    w = world()
+    for _ in range(5):
+        w.clients.login.note("10.0.0.7", "admin", False)
+    held, wire = w.connect(log_in=b"")
+    gone, _ = w.connect(log_in=b"")
+    for connection in (held, gone):
+        connection.data_received(LOG_IN)
+    assert wire.written == b""
+    assert not wire.is_reading
+    gone.connection_lost(None)
+    w.reactor.advance(1)
+    assert wire.written == b"SUCCESS\0"
+    assert wire.is_reading
+    assert w.clients.unauthenticated == 0
+
+
 def test_unfinished_handshakes_are_limited(world):
     w = world(max_unauthenticated=2)
     first, _ = w.connect(log_in=b"")

@@ -22,6 +22,7 @@ from proxy.handshake import (
     WIRE_PROTOBUF,
     CheckKey,
     Handshake,
+    Hold,
     Ready,
     Refuse,
 )
@@ -268,14 +269,41 @@ def test_refusals_of_wire_protocols(protocol, words):
     assert talk.key_checked(True)[0] == words
 
 
-def test_after_many_failures_an_attempt_is_not_looked_at():
+def after_failures(count, user="bob"):
     directory = UserDirectory(USERS.get, b"x", lambda: 0.0)
-    for _ in range(5):
-        directory.note("127.0.0.1", "bob", False)
-    talk = Handshake(directory, lambda size: b"n" * size, "127.0.0.1")
+    for _ in range(count):
+        directory.note("127.0.0.1", user, False)
+    return Handshake(directory, lambda size: b"n" * size, "127.0.0.1")
+
+
+@pytest.mark.parametrize(("password", "success"), [("secret", True), ("wrong", False)])
+def test_after_some_failures_an_attempt_is_held_before_it_is_looked_at(password, success):
+    talk = after_failures(5)
+    assert talk.receive(number(MAGIC_V1_0) + first("bob")) == [GREETING, Hold(0.25)]
+    (reply,) = talk.held()
+    proof, expected = final(sent_json(reply)["authentication"], "bob", password)
+    answer = sent_json(talk.receive(message(authentication=proof))[0])
+    assert answer == (
+        {"authentication": expected, "success": True}
+        if success
+        else {"error": "Wrong password", "error_code": 12, "success": False}
+    )
+
+
+def test_a_held_key_is_checked_later():
+    talk = after_failures(5, "admin")
+    assert talk.receive(number(MAGIC_V0_4) + number(1) + b"k" + number(WIRE_JSON)) == [Hold(0.25)]
+    assert talk.held() == [CheckKey("admin", b"k")]
+    assert said(talk.key_checked(True)) == b"SUCCESS\0"
+
+
+def test_after_many_failures_an_attempt_is_not_looked_at():
+    talk = after_failures(9)
     events = talk.receive(number(MAGIC_V1_0) + first("bob"))
     assert sent_json(events[1])["error_code"] == 20
     assert "Too many failed logins" in sent_json(events[1])["error"]
+    talk = after_failures(9, "admin")
+    assert said(talk.receive(number(MAGIC_V0_4) + number(1) + b"k")).startswith(b"ERROR: Too many failed logins")
 
 
 def test_failures_are_noted():

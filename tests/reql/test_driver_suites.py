@@ -6,10 +6,18 @@ import json
 import sys
 from functools import reduce
 
+import orjson
 import pytest
 from rethinkdb import ast, r
 
-from model.errors import ReqlClientError, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
+from model.errors import (
+    ReqlClientError,
+    ReqlOpFailedError,
+    ReqlQueryLogicError,
+    ReqlResourceLimitError,
+    ReqlUserError,
+)
+from proxy.answers import PARTIAL, SEQUENCE
 from proxy.frames import parse_query
 from server.daemon import RECURSION_LIMIT
 
@@ -74,3 +82,19 @@ def test_what_could_not_be_read_again_is_not_stored(run, table, frames_of_a_serv
         done = run(write)
         assert (done["errors"], done["first_error"]) == (1, "A value cannot be nested more than 1024 levels deep.")
     assert run(r.table("t")["deep"].count()) == 1
+
+
+def test_what_fails_in_a_range_leaves_the_reader_the_full_batches_before_it(world):
+    numbers = r.range().map(lambda number: r.branch(number < 1200, number, r.error("no more")))
+    answer = world.start(numbers)
+    assert [orjson.loads(item) for item in answer.items] == list(range(500))
+    assert [orjson.loads(item) for item in answer.cursor.next_batch().items] == list(range(500, 1000))
+    with pytest.raises(ReqlUserError, match="no more"):
+        answer.cursor.next_batch()
+
+
+def test_a_range_that_ends_with_a_batch_ends_with_its_answer(world):
+    assert world.start(r.range(500)).kind == SEQUENCE
+    first = world.start(r.range(10, 1010))
+    assert (first.kind, len(first.items)) == (PARTIAL, 500)
+    assert (first.cursor.next_batch().kind, world.start(r.range(501).limit(500)).kind) == (SEQUENCE, SEQUENCE)

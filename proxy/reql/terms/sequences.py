@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError
@@ -240,14 +240,17 @@ def _filter(env: Any, value: Any, condition: Any, paths: tuple[Path, Path], path
 # ---- range -----------------------------------------------------------------------------------------------------
 
 
+RANGE_BATCH: Final = 500
+
+
 class Numbers(Stream):
     """Whole numbers from `start` up to before `stop`; stop None: without end."""
 
-    __slots__ = ("_next", "_stop")
+    __slots__ = ("_next", "_start", "_stop")
 
     def __init__(self, start: int, stop: int | None, path: Path) -> None:
         super().__init__(is_infinite=stop is None, path=path)
-        self._next = start
+        self._start = self._next = start
         self._stop = stop
         self.ordered = True
 
@@ -256,6 +259,11 @@ class Numbers(Stream):
         """Whether there is nothing left."""
         return self._stop is not None and self._next >= self._stop
 
+    @property
+    def ends_batch(self) -> bool:
+        """RethinkDB sends at most so many numbers at a time: what fails later leaves the reader those before it."""
+        return (self._next - self._start) % RANGE_BATCH == 0 and not self.is_empty
+
     def source_chunk(self, env: Any) -> Rows | None:
         start = self._next
         stop = d.MAX_INT + 1 if self._stop is None else self._stop
@@ -263,7 +271,8 @@ class Numbers(Stream):
             if self._stop is None:
                 fail("`range` out of safe double bounds.")
             return None
-        self._next = min(start + MAX_CHUNK, stop)
+        batch_end = start + RANGE_BATCH - (start - self._start) % RANGE_BATCH
+        self._next = min(start + MAX_CHUNK, stop, batch_end)
         return list(range(start, self._next))
 
 
