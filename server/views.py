@@ -28,6 +28,7 @@ class FixedData:
         self._used = used or (lambda: None)
         self.get = rows.get
         self.get_head = rows.get
+        self.get_head_many = rows.get_many
         self.get_many = rows.get_many
         self.count = rows.count
         self.index_ready = rows.index_ready

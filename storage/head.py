@@ -42,6 +42,20 @@ class Head:
                 return None
         return self._store.get(table_id, key)
 
+    def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """`get` for many keys."""
+        if not self._batches:
+            return self._store.get_many(table_id, keys)
+        if table_id in self._dropped:
+            return [self.get(table_id, key) for key in keys]
+        staged = self._rows
+        found = self._store.get_many(table_id, keys)
+        for at, key in enumerate(keys):
+            name = (table_id, key)
+            if name in staged:
+                found[at] = staged[name][1]
+        return found
+
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None:
         """Adds the effects of an entry just appended to the leader's log; log indexes grow."""
         names: list[_RowName] = []

@@ -42,6 +42,7 @@ from storage.sindex import IndexKeys, Sindex, SindexBuilder, keep_up
 
 PART_ROWS: Final = 900  # engine keys per write; a write of more than 1000 would hold the GIL too long
 PART_BYTES: Final = 4 << 20
+MANY_EFFECTS: Final = 8  # in an entry whose old rows are read together
 
 
 class Change(NamedTuple):
@@ -155,6 +156,7 @@ class Machine:
         rows, ranges = self._staged.rows, self._staged.ranges
         parts, get, stored, tables = self._parts, self.engine.get, self._stored, self._tables
         changes: list[Change] = []
+        ahead = {} if parts or ranges else self._read_ahead(batch.effects)
         for effect in batch.effects:
             kind = effect[0]
             if kind == PUT_ROW:
@@ -170,7 +172,12 @@ class Machine:
                 continue  # dropped by an entry before
             primary_key = effect[2]
             key = table.prefix + primary_key
-            old = rows[key] if key in rows else stored(key) if parts or ranges else get(key)
+            if key in rows:
+                old = rows[key]
+            elif parts or ranges:
+                old = stored(key)
+            else:
+                old = ahead[key] if key in ahead else get(key)
             if old == new:
                 continue
             rows[key] = new
@@ -191,6 +198,18 @@ class Machine:
                 rows, ranges = self._staged.rows, self._staged.ranges
         if changes:
             self._events.append(lambda: self._tell_changes(log_index, batch.time_ms, changes))
+
+    def _read_ahead(self, effects: list[Effect]) -> dict[bytes, bytes | None]:
+        """The rows that an entry of many effects replaces, read at once: a third of the price where there are none."""
+        if len(effects) < MANY_EFFECTS:
+            return {}
+        tables = self._tables
+        keys = [
+            tables[effect[1]].prefix + effect[2]
+            for effect in effects
+            if (effect[0] == PUT_ROW or effect[0] == DELETE_ROW) and effect[1] in tables
+        ]
+        return dict(zip(keys, self.engine.get_many(keys), strict=True))
 
     def _stored(self, key: bytes) -> bytes | None:
         """A key's value where deleted ranges or sealed parts lie between what is staged and the engine."""

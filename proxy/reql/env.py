@@ -48,6 +48,9 @@ class Data(Protocol):
     def get_head(self, table_id: int, key: bytes) -> bytes | None:
         """A row as the writes proposed so far leave it; only the leader may ask, and must `commit` before it yields."""
 
+    def get_head_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """`get_head` for many keys."""
+
     def commit(self, effects: list[Effect], durability: str) -> None:
         """Makes the effects one entry of the log. Returns when they are applied ("hard") or in the log ("soft")."""
 

@@ -5,13 +5,16 @@ One rule: a query that must fail is left to the compiler, which knows the place 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model.errors import ReqlError
 from model.pseudo_time import from_iso8601
 from proxy.reql.ids import Term
 from proxy.reql.nodes import MISSING
+
+MAX_INT: Final = d.MAX_INT
+_DATUM, _MAKE_ARRAY, _ISO8601 = int(Term.DATUM), int(Term.MAKE_ARRAY), int(Term.ISO8601)  # asked for very often
 
 
 def literal(raw: Any) -> Any:
@@ -25,27 +28,29 @@ def literal(raw: Any) -> Any:
     if kind is dict:
         return _literal_object(raw)
     if kind is int:
-        return raw if -9007199254740992 <= raw <= 9007199254740992 else _canonical(raw)
+        return raw if -MAX_INT <= raw <= MAX_INT else _canonical(raw)
     if kind is float:
         return _canonical(raw)
     if len(raw) != 2:
         return MISSING
-    if raw[0] == Term.DATUM:
+    term = raw[0]
+    if term == _DATUM:
         return _canonical(copy_json(raw[1]))
     if raw[1].__class__ is not list:
         return MISSING
-    if raw[0] == Term.MAKE_ARRAY:
+    if term == _MAKE_ARRAY:
         if len(raw[1]) > 100_000:
             return MISSING  # the array limit is the query's business
         items = []
         for value in raw[1]:
-            if value.__class__ is not str:
+            kind = value.__class__
+            if kind is not str and not (kind is int and -MAX_INT <= value <= MAX_INT):
                 value = literal(value)
                 if value is MISSING:
                     return MISSING
             items.append(value)
         return items
-    if raw[0] == Term.ISO8601 and len(raw[1]) == 1 and raw[1][0].__class__ is str:
+    if term == _ISO8601 and len(raw[1]) == 1 and raw[1][0].__class__ is str:
         try:
             return from_iso8601(raw[1][0])
         except ReqlError:
@@ -59,7 +64,9 @@ def _literal_object(raw: dict[str, Any]) -> Any:
     out = raw
     for key, value in raw.items():
         kind = value.__class__
-        if kind is str or kind is bool or (kind is int and -9007199254740992 <= value <= 9007199254740992):
+        if kind is str or kind is bool or (kind is int and -MAX_INT <= value <= MAX_INT):
+            continue
+        if kind is float and -MAX_INT < value < MAX_INT and not value.is_integer():
             continue
         value = literal(value)
         if value is MISSING:

@@ -153,6 +153,7 @@ class RowWriter:
         self._pending: dict[bytes, bytes | None] = {}
         self._bytes = 0
         self._fibers: Any = None
+        self._ahead: dict[bytes, bytes | None] = {}  # rows of the head that were read together; gone at every flush
 
     def require_permission(self) -> None:
         """Raises unless the query's user may write to the table."""
@@ -166,10 +167,8 @@ class RowWriter:
         """
         stats = self._stats
         stats.was_used = True
-        if self._fibers is None:
-            self.require_permission()
-            self._fibers, self._env.fibers = self._env.fibers, UNBROKEN
-        old_text = self._pending[key] if key in self._pending else self._env.data.get_head(self._table_id, key)
+        self._begin()
+        old_text = self._old_text(key)
         old = None if old_text is None else d.loads(old_text)
         new: Any = offered
         try:
@@ -189,6 +188,49 @@ class RowWriter:
             self._put(key, new_text)
         if stats.return_changes == ALWAYS_CHANGES or (stats.return_changes and new_text != old_text):
             stats.add_change({"old_val": old, "new_val": new})
+
+    def _begin(self) -> None:
+        """The first decision of a batch: nothing may come in between from here on."""
+        if self._fibers is None:
+            self.require_permission()
+            self._fibers, self._env.fibers = self._env.fibers, UNBROKEN
+
+    def _old_text(self, key: bytes) -> bytes | None:
+        if key in self._pending:
+            return self._pending[key]
+        if key in self._ahead:
+            return self._ahead[key]
+        text: bytes | None = self._env.data.get_head(self._table_id, key)
+        return text
+
+    @property
+    def may_insert_new(self) -> bool:
+        """Whether a row that is not there is stored as it is offered, and nobody wants to hear more of it."""
+        return self._hook is None and not self._stats.return_changes
+
+    def read_ahead(self, keys: list[bytes]) -> None:
+        """Reads the rows that the next writes are about, all at once."""
+        self._begin()
+        self._ahead = dict(zip(keys, self._env.data.get_head_many(self._table_id, keys), strict=True))
+
+    def insert_new(self, key: bytes, row: dict[str, Any]) -> bool:
+        """The short way of `write` for an object with this key where there is no row yet; False if there is one.
+
+        Only if `may_insert_new`, and not for pseudo-types.
+        """
+        self._begin()
+        if self._old_text(key) is not None:
+            return False
+        stats = self._stats
+        stats.was_used = True
+        try:
+            text = stored_text(row)
+        except ReqlRuntimeError as error:
+            self._fail(None, row, error.message)
+            return True
+        stats.counts["inserted"] += 1
+        self._put(key, text)
+        return True
 
     def _count(self, old: Any, new: Any, old_text: bytes | None, new_text: bytes | None) -> None:
         if old is None:
@@ -244,6 +286,8 @@ class RowWriter:
         has_looked = self._fibers is not None
         if has_looked:
             self._env.fibers, self._fibers = self._fibers, None
+        if self._ahead:
+            self._ahead = {}
         if self._effects:
             effects, self._effects = self._effects, []
             self._pending.clear()

@@ -62,7 +62,7 @@ class NoRows:
 class Head:
     def __init__(self):
         self.staged = []
-        self.get = None
+        self.get = self.get_many = None
 
     def stage(self, log_index, effects):
         self.staged.append((log_index, effects))

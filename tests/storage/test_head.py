@@ -87,3 +87,14 @@ def test_head_is_the_state_after_everything_staged(steps: list[tuple[bool, list[
     late.apply(waiting)
     head.settle(len(steps) + 1)
     assert head.count_in_flight == 0 and late.store.state_hash() == early.store.state_hash()
+
+
+def test_many_rows_are_what_each_of_them_is() -> None:
+    machine = machine_with_table()
+    head = Head(machine.store)
+    keys = [b"a", b"b", b"c"]
+    assert head.get_many(1, keys) == [row(id=0), None, None]
+    head.stage(2, [put(1, b"b", id=2), delete(1, b"a")])
+    assert head.get_many(1, keys) == [head.get(1, key) for key in keys] == [None, row(id=2), None]
+    head.stage(3, [(Kind.DROP_TABLE, 1)])
+    assert head.get_many(1, keys) == [None, None, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
@@ -76,8 +76,7 @@ def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
         insertion.add(document)
     else:
         for rows in as_stream(env, what, 1).chunks(env):
-            for row in rows:
-                insertion.add(row)
+            insertion.add_all(rows)
             insertion.flush()
     return insertion.finish()
 
@@ -106,6 +105,9 @@ def _conflict_rule(env: Any, conflict: Any) -> Any:
     return name
 
 
+FEW_ROWS: Final = 4  # of fewer, each is looked up by itself
+
+
 class _Insertion:
     """One insert: makes keys, resolves conflicts, counts."""
 
@@ -119,6 +121,30 @@ class _Insertion:
         self._writer = writer_for(env, table, durability, stats, not ignore_hook)
         self._generated: list[str] = []
         self._keys_skipped = 0
+
+    def add_all(self, rows: list[Any]) -> None:
+        """`add` for each row; what is there under their keys is read at once, and most of it is nothing."""
+        writer = self._writer
+        if len(rows) < FEW_ROWS or not (isinstance(writer, RowWriter) and writer.may_insert_new):
+            for row in rows:
+                self.add(row)
+            return
+        keys = list(map(self._plain_key, rows))
+        writer.read_ahead([key for key in keys if key is not None])
+        for key, row in zip(keys, rows, strict=True):
+            if key is None or not writer.insert_new(key, row):
+                self.add(row)
+            elif writer.is_full:
+                writer.flush()
+
+    def _plain_key(self, row: Any) -> bytes | None:
+        """The key of a row that has one; None if there is more to be said about it."""
+        if row.__class__ is not dict or d.PTYPE_KEY in row or self._primary_key not in row:
+            return None
+        try:
+            return primary_key_bytes(row[self._primary_key])
+        except ReqlRuntimeError:
+            return None
 
     def add(self, row: Any) -> None:
         primary_key = self._primary_key
