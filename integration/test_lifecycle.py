@@ -133,3 +133,11 @@ def test_the_log_can_be_shown_and_verified(start):
     json.loads(as_json.stdout)
     verified = rewinddb("log", "verify", "--data-dir", str(server.data_dir))
     assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_a_hard_write_behind_soft_ones_is_seen_as_soon_as_it_is_answered(conn):
+    r.table_create("t").run(conn)
+    for n in range(50):
+        r.table("t").insert({"id": n}, durability="soft").run(conn)
+        assert r.table("t").get(n).update({"n": n}).run(conn)["replaced"] == 1
+        assert r.table("t").get(n)["n"].run(conn) == n

@@ -99,16 +99,17 @@ Done = Callable[..., None]
 """Called once with `(error | None, value=None)` when the thing waited for has happened, on the reactor thread."""
 
 
-class Promised(Answer):
-    """An atom that says what will have been done: to be sent once `begin(done)` has called `done(None)`.
+class Promised:
+    """An answer of what will have been done: to be sent once `begin(done)` has called `done(None)`.
 
     Only a query whose context `takes_promises` is answered so. An error that `done` is called with is the query's.
+    It is no Answer, so that nobody can take it for one and send it before it is true.
     """
 
-    __slots__ = ("begin",)
+    __slots__ = ("answer", "begin")
 
     def __init__(self, answer: Answer, begin: Callable[[Done], object]) -> None:
-        super().__init__(answer.kind, answer.items, answer.notes, answer.profile)
+        self.answer = answer
         self.begin = begin
 
 
@@ -176,5 +177,5 @@ class QueryContext:
 class Evaluator(Protocol):
     """What the proxy runs queries with; implemented by `proxy/reql`."""
 
-    def start(self, body: bytes, context: QueryContext) -> Answer:
+    def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Runs `body`, the JSON text of [1, term, optargs], inside a fiber; raises ReqlError."""

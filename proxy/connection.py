@@ -199,7 +199,7 @@ class Connection(Performer, asyncio.Protocol):
         """Goes on with a query that took the short way and was not answered at once, or not with a plain answer."""
         query.started_s = self._pool.slice_began_s
         if answer is WAITING:
-            self._pool.adopt(query, self._done_method)
+            self._pool.adopt(query, self._begun)
         elif type(answer) is Failed:
             self._done(query, None, answer.error)
         else:

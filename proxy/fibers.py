@@ -31,7 +31,7 @@ from model.errors import (
     ReqlResourceLimitError,
     RewindError,
 )
-from proxy.answers import Done, Interrupted, Promised, WaitTimeout
+from proxy.answers import Answer, Done, Interrupted, Promised, WaitTimeout
 
 log = logging.getLogger("rewinddb.proxy")
 
@@ -102,7 +102,7 @@ class _Promise:
 
     __slots__ = ("answer", "item", "outcome", "pool")
 
-    def __init__(self, pool: FiberPool, item: Item, answer: Promised, outcome: Outcome) -> None:
+    def __init__(self, pool: FiberPool, item: Item, answer: Answer, outcome: Outcome) -> None:
         self.pool = pool
         self.item: Item | None = item
         self.answer = answer
@@ -212,8 +212,8 @@ class FiberPool:
         fiber.done = done
 
     def promise(self, item: Item, answer: Promised, done: Outcome) -> None:
-        """What `start` gave is not to be told before it is true: `done(item, answer, None)` then, or with an error."""
-        item.fiber = promise = _Promise(self, item, answer, done)
+        """What a run gave is not told before it is true: `done(item, its Answer, None)` then, or with an error."""
+        item.fiber = promise = _Promise(self, item, answer.answer, done)
         answer.begin(promise.done)
 
     def run(self, work: Callable[[Any], Any], item: Item, done: Outcome, deadline_s: float | None = None) -> None:

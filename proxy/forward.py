@@ -30,7 +30,7 @@ from model.errors import (
     ReqlOpIndeterminateError,
     ReqlResourceLimitError,
 )
-from proxy.answers import Answer, Cursor, Done, Evaluator, Fibers, Interrupted, QueryContext, WaitTimeout
+from proxy.answers import Answer, Cursor, Done, Evaluator, Fibers, Interrupted, Promised, QueryContext, WaitTimeout
 from proxy.clients import RunningQuery
 from proxy.forward_errors import error_from, error_parts
 from proxy.reql.ids import Term
@@ -100,7 +100,7 @@ class Forwarder:
 
     # -- for drivers
 
-    def start(self, body: bytes, context: QueryContext) -> Answer:
+    def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Runs a query, wherever that can be; raises ReqlError."""
         try:
             return self._local.start(body, context)
@@ -317,10 +317,12 @@ class _Served:
 
     def begin(self) -> Answer | None:
         try:
-            return self._forwarder._local.start(self._body, self._context)
+            answer = self._forwarder._local.start(self._body, self._context)
         except NotLeader as error:
             self._refusal = error  # kept from the pool, which would make it an error for drivers
             return None
+        assert isinstance(answer, Answer)  # this context takes no promises
+        return answer
 
     def _more(self) -> Answer:
         assert self._cursor is not None

@@ -199,7 +199,7 @@ class Performer:
         else:
             self._done(query, answer, error)
 
-    def _start(self, query: Query) -> Answer:
+    def _start(self, query: Query) -> Answer | Promised:
         query.started_s = self._pool.slice_began_s
         context = self._context
         assert context is not None
@@ -207,9 +207,9 @@ class Performer:
             context = context.without_reply()
         return self.clients.evaluator.start(query.body, context)
 
-    def _begun(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
+    def _begun(self, query: Query, answer: Answer | Promised | None, error: ReqlError | Interrupted | None) -> None:
         """A START ended, but for what its answer promises."""
-        if type(answer) is Promised:
+        if isinstance(answer, Promised):
             self._pool.promise(query, answer, self._done_method)
         else:
             self._done(query, answer, error)

@@ -21,7 +21,7 @@ from consensus.node import Node
 from model.catalog import Catalog
 from model.effect import Effect
 from model.errors import NotLeader, RewindError
-from proxy.answers import ATOM, QueryContext
+from proxy.answers import ATOM, Answer, QueryContext
 from proxy.fibers import FiberPool
 from proxy.forward import Forwarder
 from server.cluster_health import figures_of, health_of
@@ -459,7 +459,7 @@ class Cluster:
     def run_query(self, body: bytes) -> Any:
         """Runs a query of this server's own, on whichever member leads; inside a fiber. Raises ReqlError."""
         answer = self._forwarder.start(body, QueryContext("admin", ("127.0.0.1", 0), 0, self.fibers))
-        assert answer.kind == ATOM, answer
+        assert isinstance(answer, Answer) and answer.kind == ATOM, answer
         result = orjson.loads(answer.items[0])
         if isinstance(result, dict) and result.get("errors"):
             raise RewindError(str(result.get("first_error")))

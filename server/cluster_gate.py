@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from model.errors import NotLeader, ReqlOpIndeterminateError
-from proxy.answers import Answer, Evaluator, QueryContext
+from proxy.answers import Answer, Evaluator, Promised, QueryContext
 
 MAY_BE_OUTDATED = b"outdated"  # stands in the text of every query that may be answered by anybody
 
@@ -36,7 +36,7 @@ class Gate:
         self._writers = replica.writers
         self._fibers = fibers
 
-    def start(self, body: bytes, context: QueryContext) -> Answer:
+    def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         if not self._leads.can_serve and MAY_BE_OUTDATED not in body:
             raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
         self._writers.discard(self._fibers.current)

@@ -119,7 +119,7 @@ class ReqlEvaluator:
         self._world = world
         self._shapes: dict[bytes, Shape] = {}
 
-    def start(self, body: bytes, context: QueryContext) -> Answer:
+    def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Compiles and runs a query; raises ReqlError."""
         query = parse_query(body)
         key, parameters = lift(query)
@@ -143,7 +143,7 @@ class ReqlEvaluator:
             del self._shapes[next(iter(self._shapes))]
         self._shapes[key] = shape
 
-    def _run(self, shape: Shape, parameters: list[Any], context: QueryContext) -> Answer:
+    def _run(self, shape: Shape, parameters: list[Any], context: QueryContext) -> Answer | Promised:
         env = Env(self._world, context.fibers, context.user, shape.slot_count)
         env.params = parameters
         if shape.has_lens:

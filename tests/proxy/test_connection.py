@@ -460,3 +460,22 @@ def test_a_server_that_stops_waits_for_promises(promising, frame):
     begun[0](None)
     assert w.heard(wire) == [(1, {"t": 1, "r": [[1, 5]]})]
     assert wire.is_closed
+
+
+def test_what_is_promised_by_a_query_that_waited_before_is_waited_for_too(promising, frame):
+    w, _, _, begun = promising
+    promise, first = w.evaluator.start, defer.Deferred()
+
+    def wait_then_promise(body, context):
+        context.fibers.wait(first)
+        return promise(body, context)
+
+    w.evaluator.start = wait_then_promise
+    waiting, wire = w.connect()
+    waiting.data_received(frame(1, b"[1,5]"))
+    assert begun == []
+    first.callback(None)
+    assert len(begun) == 1
+    assert w.heard(wire) == []
+    begun[0](None)
+    assert w.heard(wire) == [(1, {"t": 1, "r": [[1, 5]]})]

@@ -412,11 +412,11 @@ def test_a_promise_is_told_when_it_is_kept(bench):
     item, answer, done = promise(bench)
     assert item.fiber is not None
     done(None)
-    assert bench.ended == [answer]
+    assert bench.ended == [answer.answer]
     assert item.fiber is None
     done(LeadershipLost("too late"))
     bench.pool.interrupt(item, "too late")
-    assert bench.ended == [answer]
+    assert bench.ended == [answer.answer]
 
 
 def test_a_broken_promise_may_have_been_kept(bench):
@@ -438,7 +438,7 @@ def test_a_promise_kept_inside_a_fiber_is_told_outside(bench):
     bench.run(lambda: done(None))
     assert bench.ended == [None]
     bench.pass_once()
-    assert bench.ended == [None, answer]
+    assert bench.ended == [None, answer.answer]
 
 
 def test_a_promise_that_cannot_be_told_is_logged(bench, caplog):
