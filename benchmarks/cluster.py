@@ -1,8 +1,9 @@
 """What a cluster costs and how it fails over: python -m benchmarks.cluster [--members N] [--rounds N].
 
 Three things, with the official driver and real servers on this machine: writes and reads per second with one member
-and with several; the time from `kill -9` of the leader to the next acknowledged write; point gets while a member takes
-a snapshot. One rule: all servers and clients share this machine's cores, so only ratios mean anything elsewhere.
+and with several; the time from `kill -9` of the leader to the next acknowledged write; point gets while a member that
+was away catches up, once by a snapshot and once from the log. One rule: all servers and clients share this machine's
+cores, so only ratios mean anything elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,25 +86,47 @@ def fail_over(cluster: Cluster, rounds: int) -> list[float]:
     return found
 
 
-def catch_up(cluster: Cluster, megabytes: int) -> None:
-    """Point gets on the leader alone, and while a member takes a snapshot."""
+def catch_up(cluster: Cluster, megabytes: int, by_snapshot: bool) -> None:
+    """Point gets on the leader alone, and while a member that was away catches up."""
     late, dice = cluster.followers()[0], random.Random(1)
     late.kill()
-    with cluster.leader().connect() as conn:
+    leader = cluster.leader()
+    with leader.connect() as conn:
         r.table_create("big").run(conn)
         for batch in range(megabytes):
             rows = [{"id": batch * 1000 + n, "row": dice.randbytes(500).hex()} for n in range(1000)]
             r.table("big").insert(rows, durability="soft").run(conn)
         r.table("big").sync().run(conn)
-        before = gets(conn, lambda: False, megabytes * 1000, 3.0)
-        wait_until(lambda: len(list((cluster.leader().folder / "log").glob("*.wal"))) < 12, "a shorter log")
+        target = own_row(leader)["log"]["applied"]
+        if by_snapshot:
+            wait_until(lambda: len(list((leader.folder / "log").glob("*.wal"))) < 12, "a shorter log")
+        before = gets(conn, lambda: False, megabytes * 1000, 5.0)
         late.start()
-        wait_until(lambda: "a snapshot of log position" in cluster.leader().process.output, "a snapshot")
         begun = time.monotonic()
-        during = gets(conn, lambda: "those of a snapshot" in late.process.output, megabytes * 1000, 300.0)
+        over = threading.Event()
+        look = threading.Thread(target=tell_when, args=(over, lambda: own_row(late)["log"]["applied"] >= target))
+        look.start()
+        during = gets(conn, over.is_set, megabytes * 1000, 600.0)
         took = time.monotonic() - begun
-    click.echo(f"  point get alone:  p50 {before[0]:.2f} ms, p99 {before[1]:.2f} ms")
-    click.echo(f"  while it is sent: p50 {during[0]:.2f} ms, p99 {during[1]:.2f} ms ({took:.1f} s for {megabytes} MB)")
+        look.join()
+    was_snapshot = "those of a snapshot" in late.process.output
+    assert was_snapshot == by_snapshot, late.process.output
+    click.echo(f"  {megabytes} MB behind, {'by a snapshot' if by_snapshot else 'from the log'}: {took:.1f} s")
+    click.echo(f"    point get alone: p50 {before[0]:.2f} ms, p99 {before[1]:.2f} ms")
+    click.echo(f"    meanwhile:       p50 {during[0]:.2f} ms, p99 {during[1]:.2f} ms")
+
+
+def own_row(member: Any) -> Any:
+    """What a server says of itself, whoever leads."""
+    with member.connect() as conn:
+        return r.db("rethinkdb").table("members", read_mode="outdated").get(member.id).run(conn)
+
+
+def tell_when(over: threading.Event, condition: Callable[[], bool]) -> None:
+    """Sets an event once something is so; looks a few times a second."""
+    while not condition():
+        over.wait(0.3)
+    over.set()
 
 
 def gets(conn: Any, is_over: Callable[[], bool], rows: int, seconds: float) -> tuple[float, float]:
@@ -120,29 +144,39 @@ def gets(conn: Any, is_over: Callable[[], bool], rows: int, seconds: float) -> t
 @click.command()
 @click.option("--members", default=3, help="Servers of the cluster.")
 @click.option("--rounds", default=5, help="How often the leader is killed.")
-@click.option("--megabytes", default=300, help="What a member is behind before it takes a snapshot.")
+@click.option("--megabytes", default=300, help="How far behind a member is before it catches up.")
 def main(members: int, rounds: int, megabytes: int) -> None:
     """Measures one server and a cluster."""
     with tempfile.TemporaryDirectory() as name:
-        settings = Path(name) / "settings.yaml"
-        settings.write_text(
-            "storage: {cache_bytes: 268_435_456, flush_interval_ms: 2000}\n"
-            "log: {segment_bytes: 8_388_608, retain_bytes: 0, catch_up_bytes: 16_777_216}\n"
-        )
-        for count in (1, members):
-            cluster = Cluster(Path(name) / str(count), "--config", str(settings))
-            try:
-                cluster.grow(count)
-                click.echo(f"{count} member{'s' * (count > 1)}, {THREADS} clients:")
-                throughput(cluster)
-                if count > 1:
-                    took = sorted(fail_over(cluster, rounds))
-                    click.echo(
-                        f"  fail-over in {rounds} rounds: median {took[len(took) // 2]:.2f} s, {took[-1]:.2f} s at most"
-                    )
-                    catch_up(cluster, megabytes)
-            finally:
-                cluster.close()
+        folder = Path(name)
+        with started(folder / "1", 1) as cluster:
+            click.echo(f"1 member, {THREADS} clients:")
+            throughput(cluster)
+        with started(folder / "several", members) as cluster:
+            click.echo(f"{members} members, {THREADS} clients:")
+            throughput(cluster)
+            took = sorted(fail_over(cluster, rounds))
+            click.echo(f"  fail-over in {rounds} rounds: median {took[len(took) // 2]:.2f} s, {took[-1]:.2f} s at most")
+        for by_snapshot in (True, False):
+            kept = 16 << 20 if by_snapshot else 4 << 30
+            with started(folder / f"late {by_snapshot}", members, kept) as cluster:
+                catch_up(cluster, megabytes, by_snapshot)
+
+
+@contextmanager
+def started(folder: Path, count: int, kept_bytes: int = 1 << 30) -> Iterator[Cluster]:
+    """A cluster of so many servers that keep so much of the log for a member that is away."""
+    folder.mkdir()
+    settings = folder / "settings.yaml"
+    settings.write_text(
+        "storage: {cache_bytes: 268_435_456, flush_interval_ms: 2000}\n"
+        f"log: {{segment_bytes: 8_388_608, retain_bytes: 0, catch_up_bytes: {kept_bytes}}}\n"
+    )
+    cluster = Cluster(folder, "--config", str(settings))
+    try:
+        yield cluster.grow(count)
+    finally:
+        cluster.close()
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ class Wires:
 
     def __init__(self):
         self.cut = set()
+        self._carried = {}  # (caller, called): the writers of both ends
         self._loop = asyncio.new_event_loop()
         self._servers = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="wires", daemon=True)
@@ -63,6 +64,15 @@ class Wires:
             return server.sockets[0].getsockname()[1]
 
         return asyncio.run_coroutine_threadsafe(begin(), self._loop).result(10)
+
+    def snap(self, caller, called):
+        """The connection that one member made to another one breaks, as by a router that forgot it."""
+
+        def close():
+            for writer in self._carried.pop((caller, called)):
+                writer.transport.abort()
+
+        self._loop.call_soon_threadsafe(close)
 
     def close(self):
         async def end():
@@ -87,6 +97,7 @@ class Wires:
                 first += head + payload
             back, forth = await asyncio.open_connection("127.0.0.1", port)
             forth.write(first)
+            self._carried[pair] = (writer, forth)
             await asyncio.gather(self._pump(reader, forth, pair), self._pump(back, writer, pair and pair[::-1]))
         except (OSError, asyncio.IncompleteReadError):
             return

@@ -231,6 +231,24 @@ def test_feeds_and_streams_of_a_lost_leader_end_and_can_be_opened_again(cluster_
 
 
 @pytest.mark.timeout(600)
+def test_a_feed_ends_when_the_connection_breaks_that_brings_its_changes(cluster_of):
+    """Each direction between two servers has a connection of its own; the other one stays."""
+    cluster = cluster_of(3)
+    leader, follower = cluster.leader(), cluster.followers()[0]
+    with follower.connect() as conn, leader.connect() as direct:
+        r.table_create("t").run(conn)
+        feed = r.table("t").changes().run(conn)
+        r.table("t").insert({"id": 1}).run(direct)
+        assert next(feed)["new_val"] == {"id": 1}
+        cluster.wires.snap(leader.id, follower.id)
+        with pytest.raises(errors.ReqlOpFailedError):
+            feed.next(wait=40)
+        again = r.table("t").changes().run(conn)
+        r.table("t").insert({"id": 2}).run(direct)
+        assert again.next(wait=40)["new_val"] == {"id": 2}
+
+
+@pytest.mark.timeout(600)
 def test_a_cut_off_leader_neither_serves_stale_reads_nor_takes_writes(cluster_of):
     cluster = cluster_of(3)
     leader = cluster.leader()
