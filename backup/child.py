@@ -83,6 +83,14 @@ class Line:
             self._told_s = now_s
             self.tell("progress", what=what, rows=rows, bytes=size)
 
+    def step(self, what: str, done: int, total: int) -> None:
+        """As `progress`, for work of several steps of which each knows how far it is. what: "rows", "log", ..."""
+        now_s = time.monotonic()
+        if now_s - self._told_s >= TELL_EVERY_S:
+            self._told_s = now_s
+            percent = round(100 * done / max(total, 1), 1)
+            self.tell("progress", what=what, phase=what, rows=0, bytes=0, percent=percent)
+
     def newest_order(self, timeout_s: float) -> dict[str, Any] | None:
         """The newest line that came since the last call; waits for one if there is none."""
         newest = None
@@ -97,6 +105,8 @@ class Line:
             self._orders.put(json.loads(text))
         os._exit(ABANDONED)
 
+
+Progress = Callable[[str, int, int], None]
 
 Job = Callable[[Mapping[str, Any], Line], dict[str, Any]]
 

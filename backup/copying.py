@@ -33,7 +33,14 @@ def copy_vault(source: Vault, target: Vault, progress: Progress, images: Collect
     target.claim(label["cluster_id"], label["created_ms"])
     shelf = look(source)
     there = {name for folder in (IMAGES, LOG, MARKS, HOLDS) for name, _ in target.names(folder)}
-    objects = size = copied_images = 0
+    chosen = [image for image in shelf.images if images is None or image.image in images]
+    chosen = [image for image in chosen if f"{IMAGES}/{image.image}/manifest" not in there]
+    names = [*(piece.name for piece in shelf.slices), *(name for name, _ in source.names(MARKS))]
+    names += [f"{HOLDS}/{image}" for image in shelf.held]
+    names = [name for name in names if name not in there]
+    blocks = [block for image in chosen for table in image.tables for block in table.blocks]
+    total = sum(block.name not in there for block in blocks) + len(chosen) + len(names)
+    objects = size = 0
 
     def copy(name: str, sha256: str | None = None) -> None:
         nonlocal objects, size
@@ -45,21 +52,14 @@ def copy_vault(source: Vault, target: Vault, progress: Progress, images: Collect
             raise UnfitArchive(f"{name} does not read back from {target.url} as it was written.")
         objects += 1
         size += len(stored)
-        progress(name, objects, size)
+        progress("objects", objects, total)
 
-    for image in shelf.images:
-        manifest = f"{IMAGES}/{image.image}/manifest"
-        if manifest in there or (images is not None and image.image not in images):
-            continue
+    for image in chosen:
         for table in image.tables:
             for block in table.blocks:
                 if block.name not in there:
                     copy(block.name, block.sha256)
-        copy(manifest)
-        copied_images += 1
-    names = [*(piece.name for piece in shelf.slices), *(name for name, _ in source.names(MARKS))]
-    names += [f"{HOLDS}/{image}" for image in shelf.held]
+        copy(f"{IMAGES}/{image.image}/manifest")
     for name in names:
-        if name not in there:
-            copy(name)
-    return Copied(copied_images, objects, size)
+        copy(name)
+    return Copied(len(chosen), objects, size)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from backup.plan_expiry import DAY_MS, Expiry, Policy, check_deletion, plan_expiry
-from backup.shelf import HOLDS, IMAGES, Shelf, look
+from backup.plan_expiry import DAY_MS, Expiry, Policy, Promised, check_deletion, plan_expiry
+from backup.sealing import UnknownKey
+from backup.shelf import HOLDS, IMAGES, Shelf, look, read_manifest
 from backup.vault import Vault
 from model.errors import UnfitArchive
 
@@ -49,11 +50,30 @@ def expire(vault: Vault, policy: Policy, now_ms: int, dry_run: bool = False) -> 
 
 
 def delete_images(vault: Vault, chosen: Collection[str], policy: Policy, now_ms: int, dry_run: bool = False) -> None:
-    """Deletes images by request. Raises Promised for those that a retention or a hold covers."""
+    """Deletes images by request. Raises Promised for those that a retention or a hold covers, and those not there.
+
+    An image whose manifest is damaged cannot be restored, so no promise covers it. One that there is no key for may
+    be as good as any: UnknownKey.
+    """
     shelf = look(vault)
-    check_deletion(chosen, shelf.images, shelf.held, policy, now_ms)
+    damaged = {name.split("/")[1] for name, _ in shelf.damaged}.intersection(chosen)
+    for image in damaged:
+        if image in shelf.held:
+            raise Promised(f"The image {image} cannot be deleted: it is held.", "Release the hold, if it is to go.")
+        _check_damaged(vault, image)
+    check_deletion([image for image in chosen if image not in damaged], shelf.images, shelf.held, policy, now_ms)
     for image in () if dry_run else chosen:
         _delete_image(vault, image)
+
+
+def _check_damaged(vault: Vault, image: str) -> None:
+    """Raises UnknownKey for a manifest that only cannot be opened here."""
+    try:
+        read_manifest(vault, image)
+    except UnknownKey:
+        raise
+    except UnfitArchive:
+        return
 
 
 def _leftovers(vault: Vault, shelf: Shelf, now_ms: int) -> tuple[str, ...]:

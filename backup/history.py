@@ -14,7 +14,7 @@ from backup.capture import read_block
 from backup.manifest import Block, ImageManifest, TableImage
 from backup.plan import Plan, Stop
 from backup.rebuild import sound_effects
-from backup.restore_tables import Source, Survey, narrowed
+from backup.restore_tables import NotThen, Source, Survey, narrowed
 from backup.selection import TableName
 from backup.shelf import Shelf
 from backup.timeline import ReadEntries, Walk, chain_from, format_time
@@ -192,10 +192,13 @@ def _continued(era: Era, own: Era) -> Era:
 
 
 def versions(eras: Iterable[Era], name: TableName, key: bytes, find: FindRows) -> list[Version]:
-    """All versions of a document that the eras tell of, oldest first."""
+    """All versions of a document that the eras tell of, oldest first. Raises NotThen if no table had the name."""
     found: list[Version] = []
+    was_named = is_known = False
     for era in eras:
-        part = _versions_in(era, name, key, find)
+        is_known = True
+        part, has_bearers = _versions_in(era, name, key, find)
+        was_named = was_named or has_bearers
         if found:
             if part and (part[0].change, part[0].row) == (STOOD, found[-1].row):
                 part = part[1:]
@@ -205,11 +208,16 @@ def versions(eras: Iterable[Era], name: TableName, key: bytes, find: FindRows) -
                 part[0] = replace(part[0], row=None)
             part = [replace(version, gap=at == 0 and not era.is_joined) for at, version in enumerate(part)]
         found += part
+    if is_known and not was_named:
+        raise NotThen(f"There was no table {name} in all that is known of the past.")
     return found
 
 
-def _versions_in(era: Era, name: TableName, key: bytes, find: FindRows) -> list[Version]:
-    """The versions in one era. Those of all tables are noted on the way: names are known for sure at the end only."""
+def _versions_in(era: Era, name: TableName, key: bytes, find: FindRows) -> tuple[list[Version], bool]:
+    """The versions in one era, and whether a table had the name.
+
+    Those of all tables are noted on the way: names are known for sure at the end only.
+    """
     walk = Walk(era.plan, era.read(era.plan))
     bearers = set(_ids_named(walk.catalog, name))
     names = {table_id: _name(walk.catalog, table_id) for table_id in walk.catalog.tables}
@@ -251,7 +259,7 @@ def _versions_in(era: Era, name: TableName, key: bytes, find: FindRows) -> list[
             change = (DROPPED if is_drop else DELETED) if row is None else CREATED if was is None else CHANGED
             out.append(Version(log_index, time_ms, change, table_id, known, row))
             now[table_id] = row
-    return out
+    return out, bool(bearers)
 
 
 def _ids_named(catalog: Catalog, name: TableName) -> list[int]:

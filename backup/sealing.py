@@ -37,6 +37,10 @@ MAX_OBJECT_BYTES: Final = 1 << 30  # unpacked; larger ones are refused before th
 _SCRYPT_SALT: Final = b"rewinddb vault key, version 1"  # a passphrase must give the same key on every server
 
 
+class UnknownKey(UnfitArchive):
+    """An object may be whole, but cannot be opened with the keys at hand."""
+
+
 class Keyring:
     """The keys of a vault by id. The last one given is used for what is written; all are tried for what is read."""
 
@@ -134,7 +138,7 @@ def unseal(name: str, stored: bytes, keyring: Keyring) -> bytes:
     if flags & ENCRYPTED:
         key = keyring.find(stored[6:14])
         if key is None:
-            raise UnfitArchive(
+            raise UnknownKey(
                 f"{name} is encrypted with key {stored[6:14].hex()}, which is not in the keyring.",
                 "Give the key file or passphrase that this vault was written with.",
             )

@@ -168,7 +168,7 @@ def _check_objects(
             else:
                 report.rows += outcome[0]
                 report.bytes += outcome[1]
-            progress("files", report.objects, report.bytes)
+            progress("files", report.objects, len(chosen))
 
 
 def is_in_part(name: str, number: int, parts: int) -> bool:

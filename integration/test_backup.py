@@ -134,6 +134,23 @@ def test_every_task(filled, tmp_path):
     until(lambda: all(row["images"][0].get("expired") for row in r.backups().run(conn)))
 
 
+def test_images_by_name_are_those_of_whichever_vault_has_them(filled, tmp_path):
+    _, conn = filled
+    add_vault(conn, f"file://{tmp_path}/second", "second")
+    [only] = done(conn, vaults=["main"])["images"]
+    [both, _] = done(conn)["images"]
+    result = done(conn, "backup_tasks", task="hold", images=[only["image"], both["image"]])["result"]
+    assert {name: told["images"] for name, told in result.items()} == {
+        "main": [only["image"], both["image"]],
+        "second": [both["image"]],
+    }
+    done(conn, "backup_tasks", task="release", images=[only["image"]])
+    _, error = job(conn, "backup_tasks", task="hold", images=["nothing"])
+    assert "There is no image nothing in any of the vaults main, second" in error
+    done(conn, "backup_tasks", task="delete", images=[only["image"]])
+    assert [image["image"] for image in vault(conn)["inventory"]["images"]] == [both["image"]]
+
+
 def test_a_vault_that_fails_fails_the_backup_with_its_reason_and_no_other(filled, tmp_path):
     _, conn = filled
     (tmp_path / "file").write_text("a file where a folder should be")

@@ -3,4 +3,4 @@
 from server.cli import main
 
 if __name__ == "__main__":  # worker processes import this too
-    main()
+    main(prog_name="rewinddb")

@@ -157,7 +157,7 @@ def check_vault_names(catalog: Catalog, names: Iterable[str]) -> None:
     known = {document["name"] for document in catalog.documents(VAULTS).values()}
     if not known:
         raise refuse(
-            "There is no vault to keep a backup in. Add one, for example: "
+            "There is no vault to keep a backup in. Add one: `rewinddb vault add main file:///var/backups/rewinddb` or "
             "r.db('rethinkdb').table('vaults').insert({name: 'main', url: 'file:///var/backups/rewinddb'})"
         )
     for name in names:
@@ -278,6 +278,7 @@ def task_document(key: Any, row: Mapping[str, Any], catalog: Catalog, now_ms: in
         "dry_run": fields.flag("dry_run", False),
         "to": fields.text("to"),
         "images": fields.names("images", "image"),
+        "phase": None,
         "result": None,
     }
     wait = fields.flag("wait", False)
@@ -296,7 +297,7 @@ def new_task(task: str, vaults: list[str], now_ms: int, user: str) -> Row:
     """The document of a task that the server itself asks for."""
     job = job_fields(str(uuid4()), f"{task}-{now_ms}", now_ms, user)
     asked = {"task": task, "vaults": vaults, "depth": "files", "part": None, "dry_run": False, "to": None, "images": []}
-    return {**job, **asked, "result": None}
+    return {**job, **asked, "phase": None, "result": None}
 
 
 def _part(part: Any) -> list[int] | None:

@@ -171,7 +171,7 @@ class BackupWork:
     async def do_task(self, job: Job) -> Row:
         """A task on each of its vaults, one after the other; the first that fails ends it."""
         results: Row = {}
-        task = job.row["task"]
+        task, asked = job.row["task"], job.row["images"]
         for name in job.row["vaults"]:
             vault = self.vault(name)
             scratch = self._folder / f"scratch-{secrets.token_hex(6)}"
@@ -190,12 +190,20 @@ class BackupWork:
                 await self.look(vault)
             else:
                 self.inventories[vault["id"]] = outcome
-        return {"result": results, "rows": sum(int(result.get("rows") or 0) for result in results.values())}
+        done = {image for result in results.values() for image in result["images"]} if asked else set()
+        if not done.issuperset(asked):
+            nowhere = ", ".join(image for image in asked if image not in done)
+            raise RewindError(f"There is no image {nowhere} in any of the vaults {', '.join(job.row['vaults'])}.")
+        return {
+            "phase": None,
+            "result": results,
+            "rows": sum(int(result.get("rows") or 0) for result in results.values()),
+        }
 
     def _task(self, task: str, vault: Row, row: Row, scratch: Path) -> Row:
         plain: Row = {"job": task, "scratch": str(scratch), "now_ms": self._ledger.now_ms()}
         plain |= {"depth": row["depth"], "part": row["part"], "dry_run": row["dry_run"]}
-        plain["images"] = row["images"]
+        plain |= {"images": row["images"], "is_one_of_several": len(row["vaults"]) > 1}
         plain |= {"retention": vault["retention"] or {}, "cluster_id": self._cluster_id, "version": self._version}
         if row["to"]:
             plain["to"] = access_from(self.vault(row["to"])).as_plain()
@@ -224,6 +232,8 @@ class BackupWork:
                 if event["event"] == "progress":
                     rows[at], sizes[at] = event["rows"], event["bytes"]
                     percent = 100 * sum(rows) / total if total else float(event.get("percent") or 0)
+                    if "phase" in event:
+                        job.update(phase=f"{event['phase']} of {vaults[at]['name']}")
                     job.progress(percent, max(rows), max(sizes))
 
             return heard

@@ -47,13 +47,22 @@ def named_vaults(given: VaultFlags) -> list[str]:
 @click.option("--name", help="What it is called in `backups` and `backup_log`.")
 @click.option("--max-rate", type=click.IntRange(1), metavar="BYTES", help="Bytes per second at most.")
 @click.option("--hold", "is_held", is_flag=True, help="It never expires.")
-@vault_flags
+@click.option("--vault", "vaults", multiple=True, metavar="NAME", help="Only into this vault; may be repeated. [all]")
 @target_flags
-def backup(wanted: tuple[str, ...], name: str | None, max_rate: int | None, is_held: bool, **flags: Any) -> None:
+def backup(
+    wanted: tuple[str, ...],
+    name: str | None,
+    max_rate: int | None,
+    is_held: bool,
+    vaults: tuple[str, ...],
+    **flags: Any,
+) -> None:
     """Take a backup of the server, of databases or of tables, and wait until it was read back."""
-    output, given = Output(flags), VaultFlags.take(flags)
+    output = Output(flags)
     with output.errors(), Jobs(target_of(flags)) as jobs:
-        asked: dict[str, Any] = {**split_names(wanted), "vaults": named_vaults(given), "hold": is_held}
+        if any("/" in vault for vault in vaults):
+            raise BadSetting("--vault takes names of the server's vaults here; `rewinddb vault add` adds one.")
+        asked: dict[str, Any] = {**split_names(wanted), "vaults": list(vaults), "hold": is_held}
         asked |= {"name": name} if name else {}
         asked |= {"max_bytes_per_s": max_rate} if max_rate else {}
         row = jobs.do("backups", asked, "backup", output.shows_bar)
@@ -176,9 +185,12 @@ def verify(depth: str, part: str | None, **flags: Any) -> None:
         from backup.verify import verify as look
 
         vault = given.open()
-        with tempfile.TemporaryDirectory(prefix="rewinddb-verify-") as scratch, _bar(output, "verify") as bar:
+        with (
+            tempfile.TemporaryDirectory(prefix="rewinddb-verify-") as scratch,
+            Bar("verify", None, output.shows_bar) as bar,
+        ):
             chosen = None if parts is None else (parts[0], parts[1])
-            report = look(vault, depth, _rows_on(bar), Path(scratch) / "rows", chosen).as_plain()
+            report = look(vault, depth, WorkBar(bar), Path(scratch) / "rows", chosen).as_plain()
         if report["problems"]:
             for problem in report["problems"]:
                 output.warn(problem)
@@ -213,8 +225,11 @@ def drill(**flags: Any) -> None:
         from backup.drill import drill as practise
 
         vault = given.open()
-        with tempfile.TemporaryDirectory(prefix="rewinddb-drill-") as scratch, _bar(output, "drill") as bar:
-            result = practise(vault, Path(scratch) / "rows", _rows_on(bar))
+        with (
+            tempfile.TemporaryDirectory(prefix="rewinddb-drill-") as scratch,
+            Bar("drill", None, output.shows_bar) as bar,
+        ):
+            result = practise(vault, Path(scratch) / "rows", WorkBar(bar))
         if result["problems"]:
             for problem in result["problems"]:
                 output.warn(problem)
@@ -324,14 +339,3 @@ def _task(
         row = jobs.do("backup_tasks", {**asked, "vaults": named_vaults(given)}, title, output.shows_bar)
     lines = [line for vault, result in (row["result"] or {}).items() for line in lines_of(vault, result)]
     output.done([*lines, f"{title} successful"], row)
-
-
-def _bar(output: Output, title: str) -> Bar:
-    return Bar(title, None, output.shows_bar)
-
-
-def _rows_on(bar: Bar) -> Callable[[str, int, int], None]:
-    def tell(what: str, done: int, total: int) -> None:
-        bar.add(rows=max(done - bar.rows, 0))
-
-    return tell

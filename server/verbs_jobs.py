@@ -87,11 +87,15 @@ class Jobs:
         return row
 
     def _follow(self, table: str, job_id: str, title: str, show_bar: bool) -> dict[str, Any]:
+        phase = None
         with Bar(title, BAR_PARTS, show_bar) as bar:
             while True:
                 row = self.row(table, job_id)
                 if row is None:
                     raise ToolFailed("The job was cancelled.")
+                if row.get("phase") not in (None, phase):
+                    phase = row["phase"]
+                    bar.retitle(f"{title}: {phase}", BAR_PARTS)
                 bar.add(
                     rows=max(int(row["rows"]) - bar.rows, 0),
                     parts=max(int(row["percent"] * BAR_PARTS / 100) - bar.parts, 0),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,17 +75,24 @@ class VaultFlags:
         from backup.access import access_to_url
 
         if self.vault is None or not self.is_url:
-            raise BadSetting("--vault has to be the URL of a vault here, such as file:///var/backups/rewinddb.")
+            raise BadSetting(
+                "--vault has to be the URL of a vault here, such as file:///var/backups/rewinddb.",
+                "`rewinddb vault list` shows the URLs of a server's vaults.",
+            )
         url = self.vault if "://" in self.vault else Path(self.vault).resolve().as_uri()
         files = (self.key, self.passphrase_file, self.options)
         return access_to_url(url, *("" if file is None else str(file.absolute()) for file in files))
 
-    def open(self) -> Any:
-        """The vault. Raises BadSetting, VaultUnavailable; UnfitArchive where there is none."""
-        from backup.access import open_vault
+    def open(self, named: Callable[[str], Mapping[str, Any]] | None = None) -> Any:
+        """The vault. Raises BadSetting, VaultUnavailable; UnfitArchive where there is none.
+
+        named: the row of a server's vault, where a name will do; its files and variables have to be here, too.
+        """
+        from backup.access import access_from, open_vault
         from model.errors import UnfitArchive
 
-        vault = open_vault(self.access())
+        is_name = named is not None and self.vault is not None and not self.is_url
+        vault = open_vault(access_from(named(self.vault)) if is_name else self.access())  # type: ignore[misc,arg-type]
         if vault.label() is None:
             raise UnfitArchive(f"There is no vault at {vault.url}.", "Check the URL; a vault holds a file vault.json.")
         return vault
@@ -140,7 +147,9 @@ class Output:
 
 
 class WorkBar:
-    """A bar over `backup.rebuild.Progress` calls: (what, done, of how many); starts over with each kind of work."""
+    """A bar over Progress calls: (what, done, of how many); starts over with each kind of work."""
+
+    TITLES: Final = {"log": "replaying the log", "files": "reading files"}  # what is neither is a table's name
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
@@ -148,10 +157,10 @@ class WorkBar:
         self._done = 0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        kind = "log" if what == "log" else "rows"
-        if kind != self._kind:
+        kind = self.TITLES.get(what, "loading rows")
+        if kind != self._kind or done < self._done:
             self._kind, self._done = kind, 0
-            self._bar.retitle("replaying the log" if kind == "log" else "loading rows", None)
+            self._bar.retitle(kind, None)
             self._bar.measure_by_rows(total)
             self._bar.rows = 0
         self._bar.add(rows=done - self._done)

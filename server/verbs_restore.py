@@ -62,7 +62,7 @@ def restore_moment(
         if data_dir is not None:
             if wanted or renames or keys or replace or any(affixes.values()):
                 raise BadSetting("--data-dir restores everything; -i, --as, --key and --replace need a server (-c).")
-            _into_folder(output, vault_given, moment, data_dir, image, dry_run)
+            _into_folder(output, vault_given, target_of(flags), moment, data_dir, image, dry_run)
             return
         asked: dict[str, Any] = {
             "to": _absolute(moment),
@@ -108,14 +108,22 @@ def restore_in_server(output: Output, given: VaultFlags, asked: dict[str, Any], 
 
 
 def _into_folder(
-    output: Output, vault_given: VaultFlags, words: str, data_dir: Path, image: str | None, dry_run: bool
+    output: Output,
+    vault_given: VaultFlags,
+    target: Any,
+    words: str,
+    data_dir: Path,
+    image: str | None,
+    dry_run: bool,
 ) -> None:
     from backup.restore import plan_from
     from server.new_cluster import check_empty, restore_folder
 
     moment = parse_moment(words, now_ms())
     check_empty(data_dir)
-    vault = vault_given.open()
+    if vault_given.vault is None:
+        raise BadSetting("Say which vault: --vault URL, or --vault NAME for one of a running server's (-c).")
+    vault = vault_given.open(lambda name: _row_of(target, name))
     planned = plan_from(vault, moment, image)
     if dry_run:
         output.done([*planned.describe(), f"into the new folder {data_dir}"], planned.as_plain())
@@ -147,6 +155,11 @@ def _into_folder(
     output.done(lines, document)
 
 
+def _row_of(target: Any, vault: str) -> dict[str, Any]:
+    with Jobs(target) as jobs:
+        return jobs.named("vaults", vault)
+
+
 class RestoreVerb(click.Command):
     """Hands on to one of two commands; without any argument it tells of both."""
 
@@ -157,8 +170,10 @@ class RestoreVerb(click.Command):
 
         if any(arg in ("-h", "--help") for arg in args):
             return super().make_context(info_name, args, parent, **extra)
-        is_moment = any(arg == "--to" or arg.startswith("--to=") for arg in args)
-        chosen = restore_moment if is_moment else restore_archive
+        given = {arg.partition("=")[0] for arg in args if arg.startswith("--")}
+        archives = {name for parameter in restore_archive.params for name in parameter.opts}
+        of_moments = {name for parameter in restore_moment.params for name in parameter.opts} - archives
+        chosen = restore_moment if given & of_moments else restore_archive
         return chosen.make_context(info_name, args, parent, **extra)
 
     def get_help(self, ctx: click.Context) -> str:

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup.capture import Order, capture
-from backup.expire import expire
+from backup.expire import delete_images, expire
 from backup.holds import hold, release
 from backup.manifest import ImageManifest, SliceName
 from backup.plan import EndsEarly, LogGap, NoBaseImage, Stop, plan_restore
 from backup.plan_expiry import DAY_MS, Policy, Promised, check_deletion, plan_expiry, policy_from
+from backup.sealing import Keyring, UnknownKey, new_key
 from backup.shelf import look
 from backup.vault import Vault, VaultUnavailable
 from backup.verify import verify
@@ -150,6 +151,37 @@ def test_a_deletion_that_ends_anywhere_leaves_whole_images_and_is_finished_later
     assert len(shelf.images) == 2
     assert all(piece.last_index > shelf.images[0].log_index for piece in shelf.slices)
     assert len({name.split("/")[1] for name, _ in Vault(url).names("images")}) == 2
+
+
+def test_a_damaged_image_can_be_deleted_by_name(tmp_path, history):
+    vault = filled(f"file://{tmp_path}/vault", history)
+    names = [image.image for image in look(vault).images]
+    policy = Policy(keep_images=4)
+    (tmp_path / "vault" / "images" / names[1] / "manifest").write_bytes(b"nothing of the kind")
+    with pytest.raises(Promised, match="cannot be deleted"):
+        delete_images(vault, [names[0]], policy, 1)
+    hold(vault, names[1])
+    with pytest.raises(Promised, match="is held"):
+        delete_images(vault, [names[1]], policy, 1)
+    release(vault, names[1])
+    delete_images(vault, [names[1]], policy, 1, dry_run=True)
+    assert len(look(vault).damaged) == 1
+    delete_images(vault, [names[1]], policy, 1)
+    assert [image.image for image in look(vault).images] == [names[0], *names[2:]]
+    assert look(vault).damaged == ()
+    assert vault.names(f"images/{names[1]}") == []
+
+
+def test_an_image_that_there_is_no_key_for_is_not_taken_for_a_damaged_one(tmp_path, history):
+    vault = Vault(f"file://{tmp_path}/vault", keyring=Keyring([new_key()]))
+    vault.claim(CLUSTER, 1)
+    history.steps(6)
+    name = history.image(vault)
+    other = Vault(vault.url, keyring=Keyring([new_key()]))
+    assert [damaged for damaged, _ in look(other).damaged] == [f"images/{name}/manifest"]
+    with pytest.raises(UnknownKey):
+        delete_images(other, [name], Policy(), 1)
+    assert [image.image for image in look(vault).images] == [name]
 
 
 def test_holds_and_damage_stop_a_deletion(tmp_path, history):

@@ -28,7 +28,7 @@ from backup.manifest import Block, TableImage
 from backup.own_log import own_log
 from backup.plan import Stop, plan_restore
 from backup.restore import read_entries
-from backup.restore_tables import choose, source_of, survey
+from backup.restore_tables import NotThen, choose, source_of, survey
 from backup.selection import TableName
 from backup.shelf import look
 from backup.timeline import chain_from
@@ -121,7 +121,9 @@ def test_the_story_of_one_document(tmp_path: Path) -> None:
         "row": {"id": 7, "v": 2},
         "gap": False,
     }
-    assert versions(eras(vault), TableName("shop", "notes"), primary_key_bytes(7), finder(vault)) == []
+    assert versions(eras(vault), TableName("shop", "orders"), primary_key_bytes(70), finder(vault)) == []
+    with pytest.raises(NotThen, match=r"no table shop\.notes"):
+        versions(eras(vault), TableName("shop", "notes"), primary_key_bytes(7), finder(vault))
     history.close()
 
 
