@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backup.sealing import DEFAULT_LEVEL, keyring_from
-from backup.vault import PAUSES_S, Vault, VaultUnavailable, check_url
+from backup.vault import PAUSES_S, Vault, VaultUnavailable, check_kind, check_url
 from model.errors import BadSetting
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
@@ -61,7 +61,8 @@ def access_from(plain: Mapping[str, Any]) -> VaultAccess:
 
 
 def access_to_url(url: str, key_file: str = "", passphrase_file: str = "", options_file: str = "") -> VaultAccess:
-    """The access to a vault that only its URL tells of, as on a command line."""
+    """The access to a vault that only its URL tells of, as on a command line. Raises BadSetting."""
+    check_kind(url)
     return VaultAccess("vault", url, key_file=key_file, passphrase_file=passphrase_file, options_file=options_file)
 
 

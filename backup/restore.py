@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from backup.plan import Plan
+from backup.plan import NoBaseImage, Plan
 from backup.rebuild import entries_of, sound_effects
 from backup.shelf import Shelf, look
 from backup.timeline import Moment, Walk, format_time, image_named, plan_moment
@@ -68,7 +68,15 @@ def plan_from(vault: Vault, moment: Moment, base: str | None = None, wanted: Col
     shelf = look(vault)
     if base is not None:
         shelf = replace(shelf, images=(image_named(shelf, base),))
-    return Planned(moment, shelf, plan_moment(shelf, moment, partial(read_entries, vault), wanted))
+    try:
+        plan = plan_moment(shelf, moment, partial(read_entries, vault), wanted)
+    except NoBaseImage as error:
+        if not shelf.damaged:
+            raise
+        name, why = shelf.damaged[0]
+        count = len(shelf.damaged)
+        raise NoBaseImage(f"{error.message} (Left aside, since damaged: {count}, first {name}: {why})") from error
+    return Planned(moment, shelf, plan)
 
 
 def read_entries(vault: Vault, plan: Plan) -> Iterator[tuple[int, int, int, bytes]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from backup.manifest import ImageManifest, LogSlice, SliceName, decode, decode_slice, parse_slice_name
 from backup.plan import Mark
+from backup.sealing import UnknownKey
 from backup.vault import Vault
 from model.errors import UnfitArchive
 
@@ -27,14 +28,18 @@ class Shelf:
 
 
 def look(vault: Vault) -> Shelf:
-    """Reads all manifests and lists the log. Raises VaultUnavailable."""
+    """Reads all manifests and lists the log. Raises VaultUnavailable; UnknownKey if there is no key for any image."""
     images, damaged = [], []
+    locked: UnknownKey | None = None
     for name, _ in vault.names(IMAGES):
         if name.endswith("/manifest"):
             try:
                 images.append(read_manifest(vault, name.split("/")[1]))
             except UnfitArchive as error:
                 damaged.append((name, str(error)))
+                locked = error if isinstance(error, UnknownKey) else locked
+    if locked is not None and not images:
+        raise locked
     return Shelf(
         tuple(sorted(images, key=lambda image: (image.log_index, image.image))),
         slices_of(vault),

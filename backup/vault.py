@@ -230,6 +230,15 @@ class _Doing:
             raise kind_of(f"The vault {self._vault.url} fails to {self._what}: {reason}.") from error
 
 
+def check_kind(url: str) -> None:
+    """Raises BadSetting for a URL of no kind of place that is known: for who gives it, before it is kept."""
+    kind = url.partition("://")[0].partition("::")[0]
+    if kind not in fsspec.available_protocols():
+        raise BadSetting(
+            f"{kind}:// is no kind of place that is known.", "Use file://, s3://, gs://, abfs://, ssh:// or sftp://."
+        )
+
+
 def check_url(url: str) -> None:
     """Raises BadSetting for a URL with a secret in it: URLs are printed and logged."""
     parts = urlsplit(url)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import click
 from rethinkdb import r
 
+from backup.child import ASKED_NICENESS, NICENESS
 from server.child import ROOT, ServerProcess
 
 BIN = Path(sys.executable).parent
@@ -140,9 +141,10 @@ def rewinddb(server: ServerProcess, *arguments: str, remote: bool = True) -> tup
     return took, json.loads(text)
 
 
-def tool(server: ServerProcess, name: str, *arguments: str) -> Took:
-    """Runs one of RethinkDB's tools."""
-    return timed(server, str(BIN / name), "-c", f"127.0.0.1:{server.port}", *arguments)[0]
+def tool(server: ServerProcess, niceness: int, name: str, *arguments: str) -> Took:
+    """Runs one of RethinkDB's tools, not before the child process that does the same work for the server."""
+    where = ("-c", f"127.0.0.1:{server.port}")
+    return timed(server, "nice", "-n", str(niceness), str(BIN / name), *where, *arguments)[0]
 
 
 def take_image(server: ServerProcess) -> tuple[Took, dict[str, Any]]:
@@ -170,7 +172,7 @@ def images(server: ServerProcess, folder: Path, rows: int, tools: bool) -> None:
     say("base image", f"{took.per_s(rows, size)}, {stored / MB:.0f} MB stored")
     if tools:
         archive = folder / "dump.tar.gz"
-        dumped = tool(server, "rethinkdb-dump", "-e", "bench", "-f", str(archive))
+        dumped = tool(server, NICENESS, "rethinkdb-dump", "-e", "bench", "-f", str(archive))
         say("rethinkdb-dump", f"{dumped.per_s(rows, size)}, {archive.stat().st_size / MB:.0f} MB")
         say("", f"{took.times(dumped)}; {stored / archive.stat().st_size:.2f} of the size")
 
@@ -248,7 +250,7 @@ def restores(server: ServerProcess, folder: Path, rows: int, tools: bool) -> Non
     say("restore, running", running.per_s(rows, size))
     if tools:
         drop_rows(server)
-        restored = tool(server, "rethinkdb-restore", str(folder / "dump.tar.gz"), "-i", "bench.rows")
+        restored = tool(server, ASKED_NICENESS, "rethinkdb-restore", str(folder / "dump.tar.gz"), "-i", "bench.rows")
         assert count_rows(server) == rows
         say("rethinkdb-restore", restored.per_s(rows, size))
         say("", f"new folder: {new.times(restored)}; running server: {running.times(restored)}")

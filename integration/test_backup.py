@@ -95,6 +95,7 @@ def test_what_makes_no_sense_is_refused_with_what_would(filled):
         ("backups", {"tables": ["mytable"]}, "DATABASE.TABLE"),
         ("backups", {"colour": "red"}, "it may have"),
         ("vaults", {"name": "x", "url": "s3://user:hunter2@place"}, "password"),
+        ("vaults", {"name": "x", "url": "floppy://a"}, "no kind of place"),
         ("vaults", {"name": "main", "url": "file:///other"}, "exists already"),
         ("vaults", {"name": "x", "url": "file:///x", "retention": {"keep": 3}}, "keep_images"),
         ("backup_schedules", {"name": "x", "cron": "every day"}, "five fields"),

@@ -14,6 +14,7 @@ from uuid import uuid4
 from backup.access import ACCESS_FIELDS, NAME, VaultAccess, access_from
 from backup.plan_expiry import POLICY_FIELDS, policy_from
 from backup.timetable import check_timetable
+from backup.vault import check_kind
 from model.catalog import Catalog
 from model.errors import BadSetting, ReqlOpFailedError
 from model.pseudo_time import make_time
@@ -127,6 +128,7 @@ def vault_document(key: Any, row: Mapping[str, Any], since_index: int) -> Row:
     given = {name: fields.any(name) for name in ACCESS_FIELDS}
     given["name"] = given["name"] or key
     access: VaultAccess = checked(lambda: access_from(given))
+    checked(lambda: check_kind(access.url))
     retention = fields.any("retention")
     document = {
         "id": key,

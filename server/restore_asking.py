@@ -148,7 +148,7 @@ def check_free(catalog: Catalog, targets: Sequence[Target]) -> None:
         more = f", and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise BadSetting(
             f"Table {taken[0]} is there already{more}.",
-            f"Restore under another name (as: {taken[0]}={taken[0]}_restored), or with replace.",
+            f"Restore it under another name with `as` ({taken[0]}={taken[0]}_old), or in its place with `replace`.",
         )
 
 

@@ -309,17 +309,18 @@ def _held(name: str, result: Any) -> list[str]:
 @click.command("undrop", epilog=EXIT_CODES)
 @click.argument("name", metavar="DB[.TABLE]")
 @click.option("--as", "renames", multiple=True, metavar="FROM=TO", help="Under another name: db=db or db.t=db.t.")
+@click.option("--replace", is_flag=True, help="Put it in the place of what bears its name now.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be brought back.")
 @vault_flags
 @target_flags
-def undrop(name: str, renames: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
+def undrop(name: str, renames: tuple[str, ...], replace: bool, dry_run: bool, **flags: Any) -> None:
     """Bring back a dropped table or database, as it was just before the drop."""
     from server.verbs_restore import renames_of, restore_in_server
 
     output, given = Output(flags), VaultFlags.take(flags)
     with output.errors():
         parse_name(name)
-        asked: dict[str, Any] = {"undrop": name, "as": renames_of(renames), "dry_run": dry_run}
+        asked: dict[str, Any] = {"undrop": name, "as": renames_of(renames), "replace": replace, "dry_run": dry_run}
         restore_in_server(output, given, asked, target_of(flags))
 
 

@@ -178,6 +178,11 @@ def test_an_image_that_there_is_no_key_for_is_not_taken_for_a_damaged_one(tmp_pa
     history.steps(6)
     name = history.image(vault)
     other = Vault(vault.url, keyring=Keyring([new_key()]))
+    with pytest.raises(UnknownKey):
+        look(other)
+    history.steps(1)
+    rotated = history.image(other)
+    assert [image.image for image in look(other).images] == [rotated]
     assert [damaged for damaged, _ in look(other).damaged] == [f"images/{name}/manifest"]
     with pytest.raises(UnknownKey):
         delete_images(other, [name], Policy(), 1)

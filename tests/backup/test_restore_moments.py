@@ -10,8 +10,10 @@ import pytest
 
 from backup.plan import NoBaseImage, Stop, plan_restore
 from backup.rebuild import rebuild
+from backup.restore import plan_from
 from backup.sealing import Keyring, new_key
 from backup.shelf import look
+from backup.timeline import parse_moment
 from backup.vault import Vault
 from model.effect import PUT_ROW, Effect, Kind
 from model.keys import primary_key_bytes
@@ -105,3 +107,15 @@ def assert_ring(rows: dict[bytes, bytes], nodes: int) -> None:
         seen.add(at)
         at = found[at]["next"]
     assert (at, len(seen)) == (0, nodes)
+
+
+def test_damage_is_named_where_it_leaves_no_image(tmp_path: Path) -> None:
+    vault = Vault(f"file://{tmp_path}/vault")
+    history = History(tmp_path / "server", random.Random(1))
+    history.steps(5)
+    name = history.image(vault)
+    assert plan_from(vault, parse_moment("latest", 0)).plan.image.image == name
+    (tmp_path / "vault" / "images" / name / "manifest").write_bytes(b"nothing of the kind")
+    with pytest.raises(NoBaseImage, match=f"since damaged: 1, first images/{name}/manifest"):
+        plan_from(vault, parse_moment("latest", 0))
+    history.close()
