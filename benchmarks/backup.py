@@ -35,7 +35,7 @@ WRITERS = 2
 BATCH = 500
 SMALL_ROWS = 1000
 GETS_ALONE_S = 5.0
-TURNS = 3
+TURNS = 2
 MB = 1_000_000
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -148,7 +148,7 @@ def tool(server: ServerProcess, niceness: int, name: str, *arguments: str) -> To
 
 
 def take_image(server: ServerProcess) -> tuple[Took, dict[str, Any]]:
-    return rewinddb(server, "backup", "-e", "bench")
+    return rewinddb(server, "backup")
 
 
 def vault_row(conn: Any) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def dropped_table(server: ServerProcess) -> None:
     with server.connect() as conn:
         DB.table_create("small").run(conn)
         DB.table("small").insert(list(rows_of(0, SMALL_ROWS))).run(conn)
-        take_image(server)
+        wait_shipped(server)
         DB.table("small").update({"is_late": True}).run(conn)
         DB.table_drop("small").run(conn)
         took, _ = rewinddb(server, "undrop", "bench.small")
@@ -235,7 +235,8 @@ def dropped_table(server: ServerProcess) -> None:
 def restores(server: ServerProcess, folder: Path, rows: int, tools: bool) -> None:
     """The large table into a new folder and into the running server, beside `rethinkdb-restore`."""
     wait_shipped(server)
-    row = take_image(server)[1]
+    with server.connect() as conn:
+        row = SYSTEM.table("backups").order_by(r.desc("started")).nth(0).run(conn)
     size, moment = row["bytes"], f"image:{row['images'][0]['image']}"
     place = ("--vault", (folder / "vault").as_uri(), "--data-dir", str(folder / "new"))
     new, made = rewinddb(server, "restore", "--to", moment, *place, remote=False)
