@@ -135,7 +135,7 @@ def main() -> int:
 def _be_modest(niceness: int) -> None:
     """Processor and disk go to the server first."""
     os.nice(niceness)
-    if hasattr(os, "SCHED_BATCH"):  # a process that wakes up does not take the processor from one that answers queries
+    if niceness == NICENESS and hasattr(os, "SCHED_BATCH"):  # so that waking up takes no query's turn
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     ionice = shutil.which("ionice")
     if ionice:

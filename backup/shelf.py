@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backup.manifest import ImageManifest, LogSlice, SliceName, decode, decode_slice, parse_slice_name
 from backup.plan import Mark
 from backup.sealing import UnknownKey
-from backup.vault import Vault
+from backup.vault import NotInVault, Vault
 from model.errors import UnfitArchive
 
 IMAGES = "images"
@@ -35,6 +35,8 @@ def look(vault: Vault) -> Shelf:
         if name.endswith("/manifest"):
             try:
                 images.append(read_manifest(vault, name.split("/")[1]))
+            except NotInVault:
+                continue  # deleted since it was listed
             except UnfitArchive as error:
                 damaged.append((name, str(error)))
                 locked = error if isinstance(error, UnknownKey) else locked

@@ -8,6 +8,7 @@ from backup.access import access_from, enter
 from backup.capture import Order, capture
 from backup.copying import copy_vault
 from backup.drill import drill
+from backup.holds import hold
 from backup.inventory import inventory
 from backup.manifest import image_name
 from backup.plan import Stop, plan_restore
@@ -203,6 +204,60 @@ def test_a_copy_is_as_good(vault, tmp_path, keyring, history):
     assert inventory(target)["ranges"] == inventory(vault)["ranges"]
     with pytest.raises(UnfitArchive, match="not a vault"):
         copy_vault(Vault(f"memory://{tmp_path}/empty"), target, nothing)
+
+
+class Moving(Vault):
+    """A vault in which marks, holds and images go away as soon as they are listed."""
+
+    def names(self, folder):
+        found = super().names(folder)
+        if folder in ("marks", "holds"):
+            for name, _ in found:
+                self.delete(name)
+        return found
+
+
+def test_what_goes_away_during_a_copy_does_not_end_it(vault, tmp_path, keyring):
+    vault.put("marks/0000000000000001-000000000001", b"")
+    hold(vault, look(vault).images[0].image)
+    target = Vault(f"memory://{tmp_path}/copy", keyring=keyring)
+    copied = copy_vault(Moving(vault.url, keyring=keyring), target, nothing)
+    assert copied.images == 3
+    assert target.names("marks") == target.names("holds") == []
+    assert problems(target, ROWS, tmp_path) == []
+
+
+class Late(Vault):
+    """A vault that does not list yet what its own shipping has just brought."""
+
+    def names(self, folder):
+        return [] if folder == "log" else super().names(folder)
+
+
+def test_a_copy_and_the_shipping_of_its_target_do_not_mind_each_other(vault, tmp_path, keyring):
+    target = Late(f"memory://{tmp_path}/copy", keyring=keyring, level=9)
+    target.claim(CLUSTER, 1)
+    first, second = (name for name, _ in vault.names("log")[:2])
+    target.put(first, vault.get(first))
+    assert copy_vault(vault, target, nothing).images == 3
+    other = Late(f"memory://{tmp_path}/other", keyring=keyring)
+    other.claim(CLUSTER, 1)
+    other.put(first, vault.get(second))
+    with pytest.raises(UnfitArchive, match="with other content"):
+        copy_vault(vault, other, nothing)
+
+
+def test_an_image_that_is_deleted_while_it_is_looked_at_is_not_there(vault):
+    names = [image.image for image in look(vault).images]
+
+    class Losing(Vault):
+        def names(self, folder):
+            found = super().names(folder)
+            if folder == "images":
+                self.delete(f"images/{names[1]}/manifest")
+            return found
+
+    assert [image.image for image in look(Losing(vault.url, keyring=vault.keyring)).images] == [names[0], names[2]]
 
 
 def test_damage_is_not_copied(vault, tmp_path, keyring):
