@@ -160,6 +160,8 @@ def test_a_folder_that_is_there_already_is_opened_with_the_settings_of_now(
     tmp_path: Path, kind: type[RocksReader]
 ) -> None:
     RocksEngine(tmp_path / "db", SMALL).close()
-    opened = kind(tmp_path / "db", RocksSettings(cache_bytes=48 << 20))
-    assert opened._db.property_int_value("rocksdb.block-cache-capacity") == 48 << 20
+    settings = RocksSettings(cache_bytes=48 << 20)
+    opened = kind(tmp_path / "db", settings)
+    capacity = opened._db.property_int_value("rocksdb.block-cache-capacity")
+    assert capacity == settings.cache_bytes - settings.recent_bytes
     opened.close()
