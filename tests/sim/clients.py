@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.effect import Effect, Kind
 from model.errors import ReqlOpFailedError, ReqlOpIndeterminateError
+from proxy.answers import ATOM, Answer, Promised
 from tests.sim.linearizability import Act, Operation, Value
 from tests.sim.server import SimServer
 
@@ -32,8 +33,11 @@ class Request:
         self.mode = mode
         self.fiber: object = None
 
-    def perform(self) -> Value | bool:
-        """The query, as a driver's would run: synchronous code in a fiber of the server."""
+    def perform(self) -> Value | bool | Promised:
+        """The query, as a driver's would run: synchronous code in a fiber of the server.
+
+        What is one write leaves its waiting to a promise, as such queries do; what looks first waits in its fiber.
+        """
         act = self.operation.act
         if act is Act.READ:
             return self._read()
@@ -43,8 +47,12 @@ class Request:
             if _value(replica.get_head(TABLE, self.key)) != operation.expected:
                 replica.confirm()
                 return False
-        row = str(operation.value).encode()
-        replica.commit([(Kind.PUT_ROW, TABLE, self.key, row)], "hard")
+        effects: list[Effect] = [(Kind.PUT_ROW, TABLE, self.key, str(operation.value).encode())]
+        if act is Act.WRITE:
+            begin = replica.promise(effects, "hard")
+            assert begin is not None
+            return Promised(Answer(ATOM, [b"true"]), begin)
+        replica.commit(effects, "hard")
         return True
 
     def _read(self) -> Value:
@@ -162,9 +170,17 @@ class _Call:
         self._operation.client += f" at server {request.server.id}"
         if self._operation.act is Act.READ:
             self._operation.client += f" ({request.mode})"
-        request.server.fibers.run(
-            Request.perform, request, lambda _item, result, error: self._answer(request.server, result, error)
-        )
+        request.server.fibers.run(Request.perform, request, self._begun)
+
+    def _begun(self, request: Request, result: Any, error: BaseException | None) -> None:
+        if type(result) is Promised:
+            request.server.fibers.promise(
+                request,
+                result,
+                lambda _item, promised, error: self._answer(request.server, promised is not None, error),
+            )
+        else:
+            self._answer(request.server, result, error)
 
     def _answer(self, server: SimServer, result: Value | bool, error: BaseException | None) -> None:
         world = self._simulation.world

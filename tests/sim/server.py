@@ -22,7 +22,7 @@ from consensus.logstore import LogStore
 from consensus.messages import ConfState, Message, Snapshot
 from consensus.node import Node
 from model.errors import Corrupt, DiskFull, RewindError, SyncFailed
-from proxy.fibers import FiberPool
+from proxy.fibers import Fiber, FiberPool
 from server.replica import Replica
 from storage.engine import MemoryEngine, WriteSet
 from storage.head import Head
@@ -90,8 +90,9 @@ class EndingPool(FiberPool):
 
     def end(self) -> None:
         """End all fibers where they stand."""
-        for fiber in [*self._idle, *(item.fiber for item in self._waiting if item.fiber is not None)]:
-            fiber.switch.__self__.throw(GreenletExit)
+        for fiber in [*self._idle, *(item.fiber for item in self._waiting)]:
+            if isinstance(fiber, Fiber):  # else it is over, or a promise
+                fiber.switch.__self__.throw(GreenletExit)  # type: ignore[attr-defined]
 
 
 class SimServer:
