@@ -7,7 +7,7 @@ knowing sockets, fibers or each other. Everything here is pure.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol
 
 ATOM: Final = "atom"
 SEQUENCE: Final = "sequence"
@@ -37,7 +37,7 @@ class WaitTimeout(Exception):
 
 
 class Cursor(Protocol):
-    """The rest of a stream that has been answered in part."""
+    """The rest of a stream that has been answered in part. An OpenFeed among them has a `listen`."""
 
     def next_batch(self) -> Answer:
         """The next batch, as "partial" or (the last one) "sequence"; runs inside a fiber; a feed waits for changes."""
@@ -50,7 +50,6 @@ NEEDS_FIBER: Final = object()
 """What `OpenFeed.listen` gives where something has to be evaluated."""
 
 
-@runtime_checkable
 class OpenFeed(Cursor, Protocol):
     """A cursor that waits for news without a fiber. `next_batch` works as for any cursor, and waits in its fiber."""
 

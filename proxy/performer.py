@@ -6,6 +6,7 @@ One rule: every outcome goes back into the session, which alone decides what is 
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from model.errors import ReqlError
 from proxy.answers import NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, Promised, QueryContext
@@ -221,8 +222,8 @@ class Performer:
             self._perform(session.failed(query, error))
         else:
             assert answer is not None
-            if answer.notes and query.reader is None and isinstance(answer.cursor, OpenFeed):
-                query.reader = FeedReader(self, query, answer.cursor)
+            if answer.notes and query.reader is None and hasattr(answer.cursor, "listen"):
+                query.reader = FeedReader(self, query, cast("OpenFeed", answer.cursor))
             self._perform(session.finished(query, answer))
         if session.held:
             self._go_on()

@@ -388,7 +388,7 @@ class Assembly:
         issues.add(log_write_issues(system, self._recent_log))
         issues.add(table_availability_issues(system))
         issues.add(lambda env, form: self._backups.alarms.issues())
-        stats = Stats(system, self._ledger, clients, sizes)
+        stats = Stats(system, self._ledger, clients, sizes, self._plug.cluster.stalls)
         system.add(jobs.declared(), issues.declared(), stats.declared(), logs_table(system, self._recent_log))
         return jobs
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from model.errors import RewindError
+from server.spawning import spawn
 
 log = logging.getLogger("rewinddb.backup")
 
@@ -165,14 +166,8 @@ class Children:
     async def _spawn(self, child: Child) -> None:
         path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
         try:
-            await self._loop.subprocess_exec(
-                lambda: child,
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-            )
+            environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+            await spawn(self._loop, child, self._command, environment)
         except OSError as error:
             child.fail(error)
 

@@ -1,6 +1,7 @@
 """How long the reactor kept others waiting: a timer that looks how late it comes.
 
-One rule: what is told is the longest stall of the last minute, since that is what a client or a heartbeat felt.
+One rule: what is told is the longest stall of the last minute, since that is what a client or a heartbeat felt, and
+how many there have been that were too long. A stall may have been longer than is told by as much as the timer waits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-EVERY_S: Final = 0.05
+EVERY_S: Final = 0.01
+TOO_LONG_S: Final = 0.05
 SECONDS_KEPT: Final = 60
 
 
@@ -26,6 +28,7 @@ class StallMeter:
     def __init__(self, reactor: Timers) -> None:
         self._reactor = reactor
         self._worst: deque[tuple[int, float]] = deque()  # (second, longest stall that ended in it)
+        self.too_long = 0  # stalls longer than TOO_LONG_S so far
         self._due = 0.0
         self._call: Any = None
 
@@ -47,6 +50,8 @@ class StallMeter:
     def _look(self) -> None:
         now = self._reactor.seconds()
         second, late = int(now), max(0.0, now - self._due)
+        if late > TOO_LONG_S:
+            self.too_long += 1
         if self._worst and self._worst[-1][0] == second:
             self._worst[-1] = (second, max(late, self._worst[-1][1]))
         else:

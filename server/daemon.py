@@ -110,15 +110,15 @@ class Daemon:
         self._reactor.callFromThread(self._fail, error)
 
     def _start(self) -> None:
+        # What is loaded by now stays: the collector need not look at it again, nor as often as for a script.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         self._assembly.start().addCallbacks(lambda _: self._announce(), lambda failure: self._fail(failure.value))
 
     def _announce(self) -> None:
         if self._is_ending:
             return
-        # What is loaded by now stays: the collector need not look at it again, nor as often as for a script.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
         for line in self._assembly.announcements():
             click.echo(line)
 

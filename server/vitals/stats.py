@@ -1,7 +1,7 @@
 """`stats`: rows for the cluster, each server, each table, and each table on each server (stats/request.cc).
 
-One rule: the fields are RethinkDB's, so that what draws its charts can draw ours. What the engine keeps for all
-tables together (bytes in cache and on disk) is told in proportion to their rows.
+One rule: the fields are RethinkDB's, so that what draws its charts can draw ours; the cluster's row has `reactor`
+besides. What the engine keeps for all tables together (bytes in cache and on disk) is told in proportion to their rows.
 """
 
 from __future__ import annotations
@@ -29,16 +29,30 @@ class Connections(Protocol):
     def active(self) -> int: ...
 
 
+class Stalls(Protocol):
+    """What is asked of `server.cluster_stalls.StallMeter`."""
+
+    too_long: int
+
+    def longest_ms(self) -> float: ...
+
+
 class Stats:
     """The table `stats` of one server. sizes: bytes of the storage engine by name (`RocksEngine.sizes`)."""
 
     def __init__(
-        self, system: SystemTables, ledger: Ledger, connections: Connections, sizes: Callable[[], dict[str, int]]
+        self,
+        system: SystemTables,
+        ledger: Ledger,
+        connections: Connections,
+        sizes: Callable[[], dict[str, int]],
+        stalls: Stalls,
     ) -> None:
         self._system = system
         self._ledger = ledger
         self._connections = connections
         self._sizes = sizes
+        self._stalls = stalls
 
     def declared(self) -> SystemTable:
         return SystemTable("stats", self._rows, self._row, is_listed=True)
@@ -87,6 +101,10 @@ class Stats:
                 "clients_active": self._connections.active,
                 "queries_per_sec": d.number(self._ledger.queries_per_s),
                 **_docs_per_sec(tables),
+            },
+            "reactor": {
+                "longest_stall_ms": d.number(round(self._stalls.longest_ms(), 1)),
+                "stalls_over_50_ms": self._stalls.too_long,
             },
         }
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from rethinkdb import r
+from twisted.internet.task import Clock
 
 from model.catalog import Catalog
 from model.errors import ReqlOpFailedError
+from server.cluster_stalls import StallMeter
 from server.system import Site, SystemTables
 from server.system.site import Server, configured
 from server.vitals.issues import Issues, table_availability_issues
@@ -128,7 +130,7 @@ def test_others_have_no_figures_here(cluster: Cluster, run: Callable[..., Any]) 
     from tests.server.vitals.test_monitors import Connections
 
     ledger = Ledger(lambda: 0.0, lambda: (0, 0))
-    cluster.system.add(Stats(cluster.system, ledger, Connections(), dict).declared())
+    cluster.system.add(Stats(cluster.system, ledger, Connections(), dict, StallMeter(Clock())).declared())
     stats = SYSTEM.table("stats")
     assert cluster.run(stats.map(lambda row: row["id"][0]).distinct()) == ["cluster", "server", "table", "table_server"]
     assert cluster.run(stats.get(["server", IDS[2]])) == {

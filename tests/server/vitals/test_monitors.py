@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from rethinkdb import r
+from twisted.internet.task import Clock
 
+from server.cluster_stalls import StallMeter
 from server.vitals.issues import Issue, Issues
 from server.vitals.jobs import Jobs
 from server.vitals.logs import RecentLog, logs_table
@@ -51,7 +53,7 @@ class Watched(SmallWorld):
             self.system.site, driver_port=28015, cluster_port=29015, addresses=("small.example", "127.0.0.1")
         )
         self.system.add(
-            Stats(self.system, ledger, connections, lambda: sizes).declared(),
+            Stats(self.system, ledger, connections, lambda: sizes, StallMeter(Clock())).declared(),
             Jobs(self.system, [Queries()], lambda: sizes, lambda: self.clock_s).declared(),
             issues.declared(),
             logs_table(self.system, RecentLog()),
@@ -221,3 +223,8 @@ def test_the_prometheus_exporter_reads_all_rows(world: Watched) -> None:
 )
 def test_rows_that_there_are_not(world: Watched, key: Any) -> None:
     assert world.run(STATS.get(key)) is None
+
+
+def test_stalls_of_the_reactor_are_told(world: Watched) -> None:
+    row = world.run(SYSTEM.table("stats").get(["cluster"]))
+    assert row["reactor"] == {"longest_stall_ms": 0, "stalls_over_50_ms": 0}
