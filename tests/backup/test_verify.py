@@ -148,7 +148,7 @@ def test_no_room_is_said_before_anything_is_written(vault, tmp_path, monkeypatch
         drill(vault, tmp_path / "scratch", nothing)
 
 
-@pytest.mark.parametrize("kind", ["kill", "killed", "before", "half", "flip"])
+@pytest.mark.parametrize("kind", ["kill", "killed", "before", "half", "full", "flip"])
 def test_an_image_is_whole_or_not_listed(tmp_path, history, kind):
     """A fault at every operation of a capture: no success is told, no half image is listed, the next one works."""
     history.steps(25)
