@@ -1,16 +1,18 @@
 """Backups on real servers, asked for as users do; and what a killed server, a dropped table or a full vault does."""
 
-import asyncio
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from rethinkdb import RethinkDB, r
+from rethinkdb import r
 
 import rewinddb
 from integration.backup_kit import SYSTEM, add_vault, done, events, job, shipped, until, vault
+from server.child import ROOT
 
 MYTABLE = r.db("mydb").table("mytable")
 
@@ -59,19 +61,63 @@ def test_tables_and_the_whole_server(filled):
         r.db("nodb").backup().run(conn)
 
 
-def test_the_driver_extension_on_another_loop(filled):
-    server, _ = filled
-
-    async def main():
-        looped = RethinkDB()
-        looped.set_loop_type("asyncio")
-        conn = await looped.connect(host="127.0.0.1", port=server.port)
-        states = [(await looped.db("mydb").backup().run(conn))["state"], (await looped.backup().run(conn))["state"]]
+LOOPS = {
+    "asyncio": """
+async def main():
+    conn = await r.connect(port=port)
+    print((await r.db("mydb").backup().run(conn))["state"], (await r.backup().run(conn))["state"])
+    await conn.close()
+import asyncio
+asyncio.run(main())
+""",
+    "tornado": """
+async def main():
+    conn = await r.connect(port=port)
+    print((await r.db("mydb").backup().run(conn))["state"], (await r.backup().run(conn))["state"])
+    await conn.close()
+from tornado.ioloop import IOLoop
+IOLoop.current().run_sync(main)
+""",
+    "trio": """
+import trio
+async def main():
+    async with trio.open_nursery() as nursery:
+        conn = await r.connect(port=port, nursery=nursery)
+        print((await r.db("mydb").backup().run(conn))["state"], (await r.backup().run(conn))["state"])
         await conn.close()
-        return states
+        nursery.cancel_scope.cancel()
+trio.run(main)
+""",
+    "gevent": """
+conn = r.connect(port=port)
+print(r.db("mydb").backup().run(conn)["state"], r.backup().run(conn)["state"])
+conn.close()
+""",
+    "twisted": """
+from twisted.internet import defer, task
+async def main(reactor):
+    conn = await r.connect(port=port)
+    print((await r.db("mydb").backup().run(conn))["state"], (await r.backup().run(conn))["state"])
+    await conn.close()
+task.react(lambda reactor: defer.ensureDeferred(main(reactor)))
+""",
+}
 
-    with ThreadPoolExecutor(1) as thread:  # a loop of its own
-        assert thread.submit(asyncio.run, main()).result() == ["successful", "successful"]
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_driver_extension_on_every_loop(filled, loop):
+    server, _ = filled
+    patched = "from gevent import monkey\nmonkey.patch_all()\n" if loop == "gevent" else ""
+    opening = f"{patched}import rewinddb\nfrom rethinkdb import r\nr.set_loop_type({loop!r})\nport = {server.port}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", opening + LOOPS[loop]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.stdout.split() == ["successful", "successful"], done.stderr
 
 
 def test_a_feed_shows_a_job_from_its_beginning_to_its_end(filled):
@@ -168,6 +214,44 @@ def test_a_vault_that_fails_fails_the_backup_with_its_reason_and_no_other(filled
     SYSTEM.table("vaults").filter({"name": "bad"}).update({"required": False}).run(conn)
     row = done(conn)
     assert "bad" in row["warnings"][0] and [image["vault"] for image in row["images"]] == ["main"]
+
+
+def children_of(server, word):
+    """The processes that a server started, by what is open or written in them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            files = [str(file.readlink()) for file in (process / "fd").iterdir()]
+        except OSError:
+            continue
+        if parent == server.pid and any(word in file for file in files):
+            found.append(int(process.name))
+    return found
+
+
+def test_a_vault_that_hangs_is_given_up_and_holds_up_no_other(start, tmp_path):
+    config = tmp_path / "impatient.yaml"
+    config.write_text("backup: {stall_timeout_ms: 20_000}\n")
+    server = start("--config", str(config))
+    conn = server.connect()
+    for name in ("hanging", "good"):
+        add_vault(conn, f"file://{tmp_path}/{name}", name)
+    r.table_create("t").run(conn)
+    r.table("t").insert([{"text": os.urandom(300).hex()} for _ in range(300)]).run(conn)
+    SYSTEM.table("backups").insert({"id": "b", "max_bytes_per_s": 60_000}).run(conn)
+    [first, *_] = until(lambda: children_of(server, "/backup/checkpoint-"))
+    os.kill(first, signal.SIGSTOP)
+    row = until(lambda: SYSTEM.table("backups").filter({"state": "failed"}).nth(0).default(None).run(conn), 120)
+    assert "seems to hang" in row["error"]
+    whole, hanging = ("good", "hanging") if row["error"].startswith("in vault hanging") else ("hanging", "good")
+    assert f"in vault {hanging}" in row["error"] and f"It is whole in vault {whole}" in row["error"]
+    assert r.table("t").insert({"more": 1}).run(conn)["inserted"] == 1
+    until(lambda: not children_of(server, "/backup/checkpoint-"))
+    done(conn)
+    shipped(conn, "good")
+    shipped(conn, "hanging")
+    done(conn, "backup_tasks", task="verify", depth="rows")
 
 
 def test_a_vault_that_goes_away_and_comes_back(filled, tmp_path):
