@@ -26,6 +26,7 @@ IndexKeys = Callable[[Sequence[bytes]], list[list[bytes]]]
 
 SLICE_ROWS: Final = 256  # rows read at once while building
 PIECE_ROWS: Final = 16  # of these, between two looks at the clock
+ROW_S: Final = 6e-6  # what a row takes at best
 WRITE_ENTRIES: Final = 1000  # entries per write at most, as the engine's rules ask
 TAGS: Final = 1 << 16  # a row's equal keys beyond this many are not told apart
 
@@ -122,14 +123,16 @@ class SindexBuilder:
             changes.delete_range(sindex.prefix, after(sindex.prefix))
         rows = table_prefix(sindex.table_id)
         low = rows + sindex.cursor + b"\0"
-        keys, values = self._engine.scan_chunk(low, after(rows), SLICE_ROWS, skip=PREFIX_BYTES)
+        # What is read and not used is read again in the next step: so no more than there will be time for.
+        limit = max(PIECE_ROWS, min(SLICE_ROWS, int((deadline - self._clock()) / ROW_S)))
+        keys, values = self._engine.scan_chunk(low, after(rows), limit, skip=PREFIX_BYTES)
         done = 0
         while done < len(keys):
             end = done + PIECE_ROWS
             done += self._index_rows(changes.rows, sindex, keys[done:end], values[done:end])
             if self._clock() >= deadline or len(changes.rows) >= WRITE_ENTRIES:
                 break
-        is_done = done == len(keys) < SLICE_ROWS
+        is_done = done == len(keys) < limit
         if is_done:
             changes.put(ready_key(sindex.index_id), b"\1")
         self._write(changes)
