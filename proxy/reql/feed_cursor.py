@@ -132,13 +132,9 @@ class FeedCursor:
             if timeout_s <= 0:
                 return False
         try:
-            env.fibers.wait_for(self._listen, timeout_s)
+            wait_for_news(env, timeout_s)
         except WaitTimeout:
             return False
-        finally:
-            self.unlisten()
-        for feed in env.feeds:
-            feed.look_again()
         return True
 
     def _let_changes_gather(self, rest_s: float) -> None:
@@ -158,9 +154,21 @@ class FeedCursor:
             for feed in feeds:
                 feed.watch_filling(None)
 
-    def _listen(self, done: Any) -> None:
-        def wake() -> None:
-            done(None)
 
-        for feed in self._env.feeds:
-            feed.feed.listen(wake)
+def wait_for_news(env: Env, timeout_s: float | None = None) -> None:
+    """Waits in its fiber until a feed of the query has news, or raises WaitTimeout."""
+    feeds = env.feeds
+
+    def listen(done: Any) -> None:
+        for feed in feeds:
+            feed.feed.listen(lambda: done(None))
+
+    if any(feed.is_ready for feed in feeds):
+        return
+    try:
+        env.fibers.wait_for(listen, timeout_s)
+    finally:
+        for feed in feeds:
+            feed.feed.unlisten()
+    for feed in feeds:
+        feed.look_again()

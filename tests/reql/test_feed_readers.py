@@ -383,3 +383,63 @@ def test_a_stop_after_a_continue_that_was_put_off_comes_after_it(server: Server)
     driver.connection.resume_writing()
     assert [response["t"] for _, response in driver.heard()] == [3, 2]
     assert server.world.feeds.open_count == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "begins_with"),
+    [
+        (r.map(T.changes(), r.range(), lambda change, number: number), []),
+        (r.map(r.range(), T.limit(0).coerce_to("array").union(T.changes()), lambda number, change: number), []),
+        (T.changes().union(r.range(600), interleave=lambda row: row), list(range(600))),
+        (T.filter(False).union(r.range(2), interleave=lambda row: row), [0, 1]),
+    ],
+)
+def test_a_feed_without_news_holds_up_nobody(server: Server, query: Any, begins_with: list[Any]) -> None:
+    """Neither the query, which would turn in a circle and let nobody else work, nor what the feed is put beside."""
+    driver = server.connect()
+    driver.say(1, ReQLEncoder().encode([1, query]).encode())
+    assert driver.told() == begins_with
+    driver.say(2, b"[1,5]")
+    assert driver.told() == [5]
+
+
+def test_a_feed_beside_numbers_goes_on_when_there_is_news(server: Server) -> None:
+    driver = server.connect()
+    driver.follow(1, r.map(T.changes()["new_val"]["id"], r.range(), lambda key, number: [key, number]))
+    driver.say(1, CONTINUE)
+    for key in (30, 31):
+        server.write(T.insert({"id": key}))
+    driver.say(1, CONTINUE)
+    assert driver.told() == [[30, 0], [31, 1]]
+
+
+def test_is_empty_waits_for_the_first_change_and_does_nothing_meanwhile(server: Server) -> None:
+    driver = server.connect()
+    driver.say(1, ReQLEncoder().encode([1, T.changes().is_empty()]).encode())
+    server.clock.advance(1)
+    assert driver.heard() == []
+    assert not server.clock.getDelayedCalls()
+    server.write(T.get(1).update({"a": 7}))
+    server.clock.advance(0)
+    assert driver.heard() == [(1, {"t": 1, "r": [False]})]
+    assert server.clients.active == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        (T.union(T).limit(2), "Cannot call `changes` on a slice of a union."),
+        (T.union(r.expr([1])).limit(2), "Cannot call `changes` on an eager stream."),
+        (T.union(T).limit(2).map(lambda row: row), "Changefeeds are not supported on queries that have a transf"),
+        (T.limit(2).pluck("a"), "Changefeeds are not supported on queries that have a transformation following a"),
+        (T.skip(2).pluck("a"), "Changefeeds are not supported on queries that have a transformation following a"),
+        (T.limit(2).filter(True), "Cannot get changes on the first elements of an unordered stream."),
+    ],
+)
+def test_slices_that_have_no_feed(server: Server, query: Any, words: str) -> None:
+    driver = server.connect()
+    driver.say(1, ReQLEncoder().encode([1, query.changes()]).encode())
+    [(_, response)] = driver.heard()
+    assert response["t"] == 18
+    assert response["r"][0].startswith(words)
+    assert server.world.feeds.open_count == 0

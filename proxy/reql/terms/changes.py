@@ -28,6 +28,11 @@ from proxy.reql.values import SingleSelection, TableSlice, as_bool, as_datum, as
 DEFAULT_QUEUE_SIZE = 100_000
 READS = (TableScan, IndexScan, KeyedRows, KeyedIndexRows, IntersectingRows)
 EAGER = "Cannot call `changes` on an eager stream."
+NO_TRANSFORMATIONS = (
+    "Changefeeds are not supported on queries that have a transformation following a `limit` term.  "
+    "Transformations include terms such as `filter`, `map`, `pluck`, etc.  Consider moving the "
+    "transformation before the `limit` term."
+)
 NO_SYSTEM_LIMITS = "System tables don't support changefeeds on `.limit()`."
 
 CHANGES_OPTARGS: dict[str, Any] = {
@@ -110,8 +115,11 @@ def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) 
 
 
 def _changes_of_stream(env: Any, stream: Stream, options: FeedOptions, path: Path) -> FeedStream:
-    if isinstance(stream, Slice) and stream.left == 0 and stream.right is not None and not stream.is_array:
-        return _changes_of_first(env, stream, stream.right, options, path)
+    if isinstance(stream, Slice) and not stream.is_array:
+        if any(operation.kind != "filter" for operation in stream.operations):
+            fail(NO_TRANSFORMATIONS)
+        if stream.left == 0 and stream.right is not None:
+            return _changes_of_first(env, stream, stream.right, options, path)
     if stream.grouped:
         fail(EAGER)
     if isinstance(stream, UnreadableRows):
@@ -138,16 +146,14 @@ def _changes_of_first(env: Any, stream: Slice, count: int, options: FeedOptions,
     source = stream.inner
     if isinstance(source, ComputedRows):
         raise ReqlOpFailedError(NO_SYSTEM_LIMITS)
+    if isinstance(source, Union):
+        for part in source.streams:
+            _changes_of_stream(env, part, options, path).close()
+        raise ReqlQueryLogicError("Cannot call `changes` on a slice of a union.", source.path)
     if not isinstance(source, READS):
         raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
     if not source.ordered:
         fail("Cannot get changes on the first elements of an unordered stream.")
-    if any(operation.kind != "filter" for operation in stream.operations):
-        fail(
-            "Changefeeds are not supported on queries that have a transformation following a `limit` term.  "
-            "Transformations include terms such as `filter`, `map`, `pluck`, etc.  Consider moving the "
-            "transformation before the `limit` term."
-        )
     if count > env.array_limit:
         raise ReqlResourceLimitError(
             f"Array size limit `{env.array_limit}` exceeded.  (`.limit(X).changes()` is illegal "

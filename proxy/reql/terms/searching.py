@@ -7,6 +7,7 @@ from typing import Any
 
 from model import order
 from model.errors import Path
+from proxy.reql.feed_cursor import wait_for_news
 from proxy.reql.ids import Term
 from proxy.reql.registry import term
 from proxy.reql.streams import Rows, Stream, plain_stream, settle
@@ -21,6 +22,8 @@ def is_empty(env: Any, value: Any) -> bool:
         while (rows := stream.chunk(env)) is not None:
             if rows:
                 return False
+            if stream.notes():
+                wait_for_news(env)
             env.fibers.breathe()
         return True
     finally:

@@ -77,12 +77,12 @@ class SideBySide(Stream):
     def source_chunk(self, env: Any) -> Rows | None:
         waiting = self._waiting
         for at, stream in enumerate(self.streams):
-            while not waiting[at]:
+            if not waiting[at]:
                 rows = stream.chunk(env)
                 if rows is None:
                     return None
                 waiting[at] = rows
-        size = min(map(len, waiting))
+        size = min(map(len, waiting))  # 0: one of them, maybe a changefeed, has nothing yet
         call = self._func.datum
         out = [call(*rows) for rows in zip(*(islice(rows, size) for rows in waiting), strict=True)]
         self._waiting = [rows[size:] for rows in waiting]

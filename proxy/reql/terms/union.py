@@ -113,7 +113,7 @@ class Merged(Stream):
 
 
 class Reader:
-    """A stream row by row."""
+    """A stream row by row. A changefeed ends where it has nothing more at once: what is merged is there already."""
 
     __slots__ = ("_at", "_env", "_rows", "_stream")
 
@@ -129,9 +129,11 @@ class Reader:
     def __next__(self) -> Any:
         while self._at >= len(self._rows):
             rows = self._stream.chunk(self._env)
-            if rows is None:
+            if rows is None or (not rows and self._stream.notes()):
                 raise StopIteration
             self._rows, self._at = rows, 0
+            if not rows:
+                self._env.fibers.breathe()
         self._at += 1
         return self._rows[self._at - 1]
 
