@@ -33,7 +33,6 @@ BATCH = 200
 CONNECTIONS = 8
 SPAWN = multiprocessing.get_context("spawn")
 TABLE = r.db("test").table("docs")
-STATS = r.db("rethinkdb").table("stats").get(["cluster"])["reactor"]
 
 
 def row(number: int, dice: random.Random) -> dict[str, Any]:
@@ -220,14 +219,15 @@ OPEN = frozenset({"quiet", "full scans", "sorts", "loads", "1000 feeds"})  # go 
 def measure(name: str, server: ServerProcess, gets: Gets, folder: Path, seconds: float, quiet: float) -> float:
     """Runs one phase and prints its line; the p99."""
     with server.connect() as conn:
-        before = STATS.run(conn)["stalls_over_50_ms"]
+        stalls = r.db("rethinkdb").table("stats").get(["reactor", conn.server()["id"]])
+        before = stalls.run(conn)["stalls_over_50_ms"]
         with LOADS[name](server, folder) as ended:
             begun = time.perf_counter()
             times = sorted(
                 gets.run(lambda spent: spent >= seconds and (ended is None or ended.is_set() or name in OPEN))
             )
             took = time.perf_counter() - begun
-        after = STATS.run(conn)
+        after = stalls.run(conn)
     p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
     click.echo(
         f"{name:16} {took:6.1f} s {len(times):7d} gets  p50 {p50:7.2f}  p99 {p99:7.2f}  max {times[-1]:7.1f} ms"

@@ -1,7 +1,7 @@
 """`stats`: rows for the cluster, each server, each table, and each table on each server (stats/request.cc).
 
-One rule: the fields are RethinkDB's, so that what draws its charts can draw ours; the cluster's row has `reactor`
-besides. What the engine keeps for all tables together (bytes in cache and on disk) is told in proportion to their rows.
+One rule: rows and fields are RethinkDB's, so that what draws its charts can draw ours; a row that RethinkDB has not is
+found by its key alone. What the engine keeps for all tables together (bytes in cache and on disk) is told in proportion to their rows.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Stats:
             return self._cluster()
         if kind == "server" and len(ids) == 1 and ids[0] in servers:
             return self._server(servers[ids[0]], form)
+        if kind == "reactor" and len(ids) == 1 and ids[0] in servers:
+            return self._reactor(servers[ids[0]], form)
         table = catalog.tables_by_uuid.get(ids[0]) if ids else None
         if table is None:
             return None
@@ -102,10 +104,6 @@ class Stats:
                 "queries_per_sec": d.number(self._ledger.queries_per_s),
                 **_docs_per_sec(tables),
             },
-            "reactor": {
-                "longest_stall_ms": d.number(round(self._stalls.longest_ms(), 1)),
-                "stalls_over_50_ms": self._stalls.too_long,
-            },
         }
 
     def _server(self, server: Server, form: str) -> Row:
@@ -124,6 +122,15 @@ class Stats:
                 **_docs_total(tables),
             },
         }
+
+    def _reactor(self, server: Server, form: str) -> Row:
+        """How smoothly a server runs."""
+        row = {"id": ["reactor", server.server_id], "server": server.named(form)}
+        if server.server_id != self._system.site.server_id:
+            return {**row, "error": UNKNOWN}
+        stalls = self._stalls
+        longest_ms = d.number(round(stalls.longest_ms(), 1))
+        return {**row, "longest_stall_ms": longest_ms, "stalls_over_50_ms": stalls.too_long}
 
     def _table(self, catalog: Catalog, table: Table, form: str) -> Row:
         return {

@@ -226,5 +226,13 @@ def test_rows_that_there_are_not(world: Watched, key: Any) -> None:
 
 
 def test_stalls_of_the_reactor_are_told(world: Watched) -> None:
-    row = world.run(SYSTEM.table("stats").get(["cluster"]))
-    assert row["reactor"] == {"longest_stall_ms": 0, "stalls_over_50_ms": 0}
+    stats = SYSTEM.table("stats")
+    row = world.run(stats.get(["reactor", world.server_uuid]))
+    assert row == {
+        "id": ["reactor", world.server_uuid],
+        "server": world.server_name,
+        "longest_stall_ms": 0,
+        "stalls_over_50_ms": 0,
+    }
+    assert world.run(stats.filter(lambda row: row["id"][0] == "reactor").count()) == 0  # RethinkDB has no such row
+    assert world.run(stats.get(["reactor", "71000000-0000-4000-8000-000000000000"])) is None
