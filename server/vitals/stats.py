@@ -1,7 +1,8 @@
 """`stats`: rows for the cluster, each server, each table, and each table on each server (stats/request.cc).
 
 One rule: rows and fields are RethinkDB's, so that what draws its charts can draw ours; a row that RethinkDB has not is
-found by its key alone. What the engine keeps for all tables together (bytes in cache and on disk) is told in proportion to their rows.
+found by its key alone. What the engine keeps for all tables together (bytes in cache and on disk) is told in
+proportion to their rows.
 """
 
 from __future__ import annotations
