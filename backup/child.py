@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -113,6 +114,7 @@ Job = Callable[[Mapping[str, Any], Line], dict[str, Any]]
 
 def main() -> int:
     """Does the job on standard input; the exit code is 0 if it was done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at the server's terminal is the server's to answer
     line = Line()
     kind = str(line.job.get("job"))
     _be_modest(NICENESS_OF.get(kind, NICENESS))

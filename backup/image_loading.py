@@ -20,7 +20,7 @@ from typing import Final
 
 from backup.capture import read_block
 from backup.manifest import Block, TableImage
-from backup.packing import begin_worker, worker_vault
+from backup.packing import begin_worker, end_at_once, interrupts_held, worker_vault
 from backup.vault import Vault
 from model.errors import RewindError, UnfitArchive
 from storage.bulk import BulkLoad, SortedFile, write_sorted
@@ -75,7 +75,8 @@ class Loading:
                     job = (run, table.table_id, load.new_file(), self._settings, self._is_packed)
                     waiting.append((table, pool.submit(_load_run, *job)))
 
-            submit(2 * self._workers)
+            with interrupts_held():  # the first submission starts them
+                submit(2 * self._workers)
             loaded = 0
             counts: Counter[int] = Counter()
             while waiting:
@@ -89,8 +90,10 @@ class Loading:
                     progress(table.name, loaded, total)
             for table in tables:
                 check_count(table, counts[table.table_id])
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException:
+            end_at_once(pool)
+            raise
+        pool.shutdown(wait=True)
 
 
 def runs_of(blocks: Sequence[Block]) -> Iterator[tuple[Block, ...]]:

@@ -7,10 +7,13 @@ One rule: a block that is given back was read back. Worker processes are spawned
 from __future__ import annotations
 
 import os
+import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
 from typing import Final, NamedTuple
 
 import msgspec
@@ -45,6 +48,28 @@ def spare_workers() -> int:
     return min((os.cpu_count() or 1) // 2, MAX_WORKERS)
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end of this; processes that are started meanwhile never hear it.
+
+    A terminal sends it to all processes of a command. The parent ends the others: one that ended with the lock of
+    their common pipe in its hands would leave the rest, and the parent, waiting for ever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_at_once(workers: ProcessPoolExecutor) -> None:
+    """Ends worker processes whatever they are doing; what they were to do is lost."""
+    with interrupts_held():
+        for process in active_children():
+            process.kill()
+        workers.shutdown(wait=True, cancel_futures=True)
+
+
 def encode_rows(keys: list[bytes], rows: list[bytes]) -> bytes:
     """The content of a block."""
     return msgspec.msgpack.encode((keys, rows))
@@ -71,7 +96,9 @@ class Packers:
     def submit(self, name: str, keys: list[bytes], rows: list[bytes]) -> Future[Stored]:
         if self._workers is None:
             return self._uploads.submit(self._pack_and_store, name, keys, rows)
-        return self._uploads.submit(self._store, self._workers.submit(_pack_apart, name, encode_rows(keys, rows)))
+        with interrupts_held():  # the first submission starts them
+            packing = self._workers.submit(_pack_apart, name, encode_rows(keys, rows))
+        return self._uploads.submit(self._store, packing)
 
     def _pack_and_store(self, name: str, keys: list[bytes], rows: list[bytes]) -> Stored:
         vault = self._vault

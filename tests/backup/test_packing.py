@@ -1,12 +1,16 @@
 """Blocks that other processes pack are the same, and their failures are told."""
 
 import random
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
 
 import pytest
 
 from backup import capture as capturing
 from backup.capture import Order, capture
-from backup.packing import Packers, spare_workers
+from backup.packing import Packers, end_at_once, interrupts_held, spare_workers
 from backup.sealing import Keyring, new_key
 from backup.shelf import look
 from backup.vault import Vault, VaultUnavailable
@@ -59,3 +63,24 @@ def test_half_of_the_cores_stay_with_the_server(monkeypatch):
     for cores, workers in ((None, 0), (1, 0), (2, 1), (4, 2), (64, 4)):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
         assert spare_workers() == workers
+
+
+def test_ctrl_c_is_the_parents_to_answer():
+    """A worker that heard it could end with the lock of the workers' pipe, and its parent would wait for ever."""
+    with interrupts_held():
+        workers = ProcessPoolExecutor(2, get_context("spawn"))
+        blocked = workers.submit(signal.pthread_sigmask, signal.SIG_BLOCK, ())
+    assert signal.SIGINT in blocked.result()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    stuck = [workers.submit(signal.pause) for _ in range(3)]
+    end_at_once(workers)
+    assert active_children() == []
+    assert all(future.cancelled() or isinstance(future.exception(), BrokenProcessPool) for future in stuck)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_block():
+    reached = []
+    with pytest.raises(KeyboardInterrupt), interrupts_held():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the end")
+    assert reached == ["the end"]
