@@ -1,9 +1,10 @@
 """A small file system of its own for a server, that can be filled up and freed again.
 
 It is a tmpfs in a mount namespace of its own, which needs no rights beyond those to make one: what is to see it runs
-in front of `inside`.
+behind `inside`. Some containers do not even give those.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -11,6 +12,12 @@ import sys
 from server.child import ROOT
 
 FREE = "import os, sys; s = os.statvfs(sys.argv[1]); print(s.f_bavail * s.f_frsize)"
+
+
+@functools.cache
+def can_be_made():
+    """Whether this machine lets us mount a file system of our own."""
+    return not subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode
 
 
 class SmallDisk:

@@ -11,6 +11,7 @@ from rethinkdb import errors, r
 
 from integration.cluster_clients import TABLES, prepare, run_clients
 from integration.cluster_kit import Cluster, Faults, wait_until
+from integration.small_disk import can_be_made
 from server.child import ROOT
 
 
@@ -40,7 +41,7 @@ storage: {flush_interval_ms: 500, cache_bytes: 67_108_864}
 def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request, tmp_path):
     seconds = request.config.getoption("--cluster-seconds")
     count = request.config.getoption("--cluster-members")
-    cluster = cluster_of(count, *settings(tmp_path, OWN_DISKS), disk_megabytes=100)
+    cluster = cluster_of(count, *settings(tmp_path, OWN_DISKS), disk_megabytes=100 * can_be_made())
     with cluster.leader().connect() as conn:
         prepare(conn)
     books, end = run_clients(6, cluster.members, rng.random())
@@ -51,7 +52,6 @@ def test_histories_are_linearizable_whatever_fails(cluster_of, rng, request, tmp
         wait_until(
             lambda before=books.done: books.done > before + 20 or books.problems,
             f"work going on after {faults.done[-1]}",
-            20,
         )
     end()
     cluster.heal()
