@@ -10,13 +10,17 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from conf.settings import Settings
+from consensus.messages import Entry, Kind
 from model.errors import NotLeader, ReqlOpIndeterminateError
 from proxy.answers import QueryContext
 from server.cluster_door import MAX_STRANGERS, PATIENCE_S, Door
 from server.cluster_gate import Gate
 from server.cluster_joining import MAGIC, MAX_BYTES, Invitation, Question
+from server.cluster_plug import MESSAGE_BYTES, WINDOW_BYTES, raft_config
 from server.cluster_stalls import EVERY_S, StallMeter
 from server.cluster_vitals import FRESH_S, Hearsay, Vitals, encode_vitals
+from tests.consensus.lone import Lone
 
 
 class Late(Clock):
@@ -230,3 +234,22 @@ def test_strangers_are_counted_and_let_go():
     come[1].dataReceived(b"link!")
     assert visit.come()[0] is not None
     assert visit.come()[0] is None
+
+
+def test_a_member_far_behind_is_sent_so_little_at_once_that_the_leader_goes_on_serving():
+    config, _ = raft_config(Settings(), 1)
+    leader = Lone(config=config, pre_vote=False)
+    leader.storage.append([Entry(index, 1, data=bytes(1000)) for index in range(1, 5001)])
+    leader.restart()
+    leader.lead(2)
+    leader.acknowledge([3])
+    leader.tell(Kind.APPEND_REPLY, 2, 2, index=5000, reject=True)
+    sent = leader.tell(Kind.APPEND_REPLY, 2, 2, index=1)
+    to_late = [message for message in sent if message.to == 2 and message.entries]
+    assert len(to_late) > 1, "several at once, so that the link is never idle"
+    sizes = [sum(len(entry.data) for entry in message.entries) for message in to_late]
+    assert max(sizes) <= MESSAGE_BYTES
+    assert sum(sizes) <= WINDOW_BYTES + MESSAGE_BYTES
+    last = to_late[0].entries[-1].index
+    more = [message for message in leader.tell(Kind.APPEND_REPLY, 2, 2, index=last) if message.entries]
+    assert [message.to for message in more] == [2], "the next one once the first has arrived"
