@@ -248,7 +248,7 @@ def _entries(key: Any) -> tuple[bytes, bytes]:
 class KeyedIndexRows(Stream):
     """get_all by secondary index: one range for each key, in the order of the keys' bytes."""
 
-    __slots__ = ("_ranges", "_scan", "index", "keys", "source")
+    __slots__ = ("_expected", "_ranges", "_scan", "index", "keys", "source")
     has_texts = True
 
     def __init__(self, source: StoredTable, index: Index, keys: list[Any]) -> None:
@@ -258,6 +258,10 @@ class KeyedIndexRows(Stream):
         self.keys = keys
         self._ranges = sorted(map(_entries, keys), reverse=True)
         self._scan: IndexScan | None = None
+        self._expected: int | None = None
+
+    def expect(self, rows: int) -> None:
+        self._expected = rows
 
     def source_texts(self, env: Any) -> list[bytes] | None:
         while True:
@@ -266,6 +270,8 @@ class KeyedIndexRows(Stream):
                     return None
                 whole = TableSlice(Table(None, self.source.table.name, self.source))  # type: ignore[arg-type]
                 self._scan = IndexScan(self.source, self.index, self._ranges.pop(), whole)
+                if self._expected is not None:
+                    self._scan.expect(self._expected)
             texts = self._scan.source_texts(env)
             if texts is not None:
                 return texts

@@ -1,0 +1,48 @@
+"""A limit tells the source how much to read, and never changes what is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rethinkdb import r
+
+ROWS = [{"id": at, "k": at % 3, "m": at % 7} for at in range(900)]
+T = r.table("t")
+SOURCES = {
+    "a table": T.order_by(index="id"),
+    "a table, backwards": T.order_by(index=r.desc("id")),
+    "a range": T.between(100, 800).order_by(index="id"),
+    "an index": T.order_by(index="k"),
+    "an index, backwards": T.between(1, 2, index="k").order_by(index=r.desc("k")),
+    "a key of an index": T.get_all(1, index="k"),
+    "keys of an index": T.get_all(2, 0, 2, index="k"),
+    "keys": T.get_all(*range(0, 900, 2)),
+    "rows that are left": T.order_by(index="id").filter(lambda row: row["m"] == 3),
+    "rows under a key that are left": T.get_all(1, index="k").filter({"m": 3}),
+}
+
+
+@pytest.fixture
+def t(run: Any, table: Any) -> None:
+    table("t", ROWS)
+    run(T.index_create("k"))
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES.keys())
+def test_the_first_rows_are_the_beginning_of_all_rows(run: Any, t: None, source: Any) -> None:
+    whole = run(source)
+    for count in (0, 1, 2, 31, 32, 33, 100, 256, 257, 600, 5000):
+        assert run(source.limit(count)) == whole[:count], count
+    assert run(source.skip(40).limit(30)) == whole[40:70]
+    assert run(source[5:9].limit(100)) == whole[5:9]
+    assert run(source.limit(300).limit(20)) == whole[:20]
+    assert run(source.limit(50).filter(lambda row: row["m"] > 3)) == [row for row in whole[:50] if row["m"] > 3]
+
+
+def test_no_more_than_the_limit_is_read(world: Any, run: Any, t: None) -> None:
+    read: list[int] = []
+    get_many = world.data.get_many
+    world.data.get_many = lambda table_id, keys: read.append(len(keys)) or get_many(table_id, keys)
+    assert len(run(T.get_all(1, index="k").limit(1))) == 1
+    assert read == [1]
