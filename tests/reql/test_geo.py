@@ -231,3 +231,12 @@ def test_only_points_are_the_same_on_every_server(failure, run, table):
     run(r.table("t").index_create("p", lambda row: r.point(row["x"], row["y"]), geo=True))
     message = failure(r.table("t").index_create("l", lambda row: r.line(row["a"], row["b"]), geo=True))[1]
     assert message == "Could not prove function deterministic.  Index functions must be deterministic."
+
+
+def test_a_circle_of_many_vertices_lets_others_work_in_between(world, monkeypatch):
+    breaths = []
+    monkeypatch.setattr(world.fibers, "breathe", lambda: breaths.append(1), raising=False)
+    points = world.run(r.circle([5, 5], 1000, num_vertices=3200).to_geojson()["coordinates"][0])
+    assert (len(points), points[0]) == (3201, points[-1])
+    assert len(breaths) >= 100
+    assert points[0] == world.run(r.circle([5, 5], 1000, num_vertices=32).to_geojson()["coordinates"][0][0])

@@ -86,3 +86,25 @@ def test_comparing_stops_at_the_first_that_does_not_hold(run):
 def test_large_products_respect_the_array_limit(run):
     with pytest.raises(ReqlError, match="Array over size limit `10`"):
         run(r.expr([1]) * 11, array_limit=10)
+
+
+def test_many_texts_and_arrays_are_added_in_one(run):
+    numbers = r.range(40_000).coerce_to("array")
+    assert run(r.add(r.args(numbers.map(lambda number: [number, number]))).count()) == 80_000
+    assert run(r.add(r.args(numbers.map(lambda number: number.coerce_to("string")))))[:7] == "0123456"
+    with pytest.raises(ReqlError, match="Array over size limit `10`"):
+        run(r.add([1] * 5, [2] * 5, [3]), array_limit=10)
+
+
+@pytest.mark.parametrize("first", ["a", [1]])
+def test_what_cannot_be_added_is_told_as_of_two(run, first):
+    for wrong, words in (
+        (1, "Expected type "),
+        (None, "Expected type "),
+        (r.epoch_time(1), "Expected type NUMBER but"),
+    ):
+        with pytest.raises(ReqlError, match=words) as of_two:
+            run(r.add(first, wrong))
+        with pytest.raises(ReqlError, match=words) as of_many:
+            run(r.add(first, first, wrong))
+        assert of_many.value.message == of_two.value.message

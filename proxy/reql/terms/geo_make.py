@@ -150,12 +150,17 @@ def circle(env: Any, centre: Any, radius: float, **optargs: Any) -> dict[str, An
     on = chosen_ellipsoid(env, optargs)
     unit = chosen_unit(optargs)
     check_array_size(env, vertices + 1)
-    make = _circle if vertices <= REMEMBERED_VERTICES else _circle.__wrapped__
-    return make(geo.point_argument(centre), radius * unit, vertices, on, optargs.get("fill", True))
+    middle, metres, filled = geo.point_argument(centre), radius * unit, optargs.get("fill", True)
+    if vertices <= REMEMBERED_VERTICES:
+        return _circle(middle, metres, vertices, on, filled)
+    return _outlined(geodesy.circle(middle, metres, vertices, on, env.fibers.breathe), filled)
 
 
 @lru_cache(maxsize=64)
 def _circle(centre: geo.Position, radius: float, vertices: int, on: geodesy.Ellipsoid, filled: bool) -> dict[str, Any]:
     """Kept for a while, because a filter asks for the same circle with every row."""
-    line = geodesy.circle(centre, radius, vertices, on)
+    return _outlined(geodesy.circle(centre, radius, vertices, on), filled)
+
+
+def _outlined(line: list[geo.Position], filled: bool) -> dict[str, Any]:
     return _valid(geo.polygon_of(line) if filled else geo.line_of(line))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from model import datum as d
@@ -142,6 +142,27 @@ def _add(env: Any, left: Any, right: Any) -> Any:
     raise AssertionError("numbers were added above")
 
 
+def _add_texts(env: Any, first: str, others: Iterable[Any]) -> Any:
+    """As `_add` one after the other, which would copy all that was added before for each."""
+    parts = [first]
+    for other in others:
+        if other.__class__ is not str:
+            return _add(env, first, other)  # which says what is wrong with it
+        parts.append(other)
+    return "".join(parts)
+
+
+def _add_arrays(env: Any, first: list[Any], others: Iterable[Any]) -> Any:
+    """As `_add_texts`."""
+    out = [*first]
+    for other in others:
+        if other.__class__ is not list:
+            return _add(env, first, other)
+        check_array_size(env, len(out) + len(other))
+        out += other
+    return out
+
+
 def _sub(env: Any, left: Any, right: Any) -> Any:
     if d.is_ptype(left, d.TIME):
         if d.is_ptype(right, d.TIME):
@@ -184,6 +205,8 @@ def _div(env: Any, left: Any, right: Any) -> Any:
 
 def _arithmetic(id: Term, apply: Callable[[Any, Any, Any], Any]) -> None:
     def loop(env: Any, total: Any, others: Iterator[Any]) -> Any:
+        if apply is _add and total.__class__ in _IN_ONE:
+            return _IN_ONE[total.__class__](env, total, others)
         for other in others:
             total = apply(env, total, other)
         return total
@@ -202,6 +225,7 @@ def _fast_sub(left: Any, right: Any) -> Any:
     return total if total.__class__ is int and -d.MAX_INT <= total <= d.MAX_INT else d.number(total)
 
 
+_IN_ONE: Final[dict[type, Callable[[Any, Any, Iterable[Any]], Any]]] = {str: _add_texts, list: _add_arrays}
 _FAST: Final[dict[Term, Callable[[Any, Any], Any]]] = {Term.ADD: _fast_add, Term.SUB: _fast_sub, Term.MUL: _product}
 _arithmetic(Term.ADD, _add)
 _arithmetic(Term.SUB, _sub)
