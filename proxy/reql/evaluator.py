@@ -21,7 +21,7 @@ from proxy.reql.feed_cursor import FeedCursor
 from proxy.reql.feed_lenses import lens_of, shows_the_same
 from proxy.reql.nodes import Node
 from proxy.reql.registry import ROW_WRITES, TERMS
-from proxy.reql.shapes import MAX_SHAPES, lift
+from proxy.reql.shapes import MAX_SHAPES, Key, lift
 from proxy.reql.streams import Stream, array_text, as_stream, is_sequence, to_list
 from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_string, type_label
 
@@ -47,6 +47,9 @@ TERM_OPTIONS: Final = frozenset(
         "return_vals", "right_bound", "shards", "squash", "timeout", "unit", "verify", "wait_for",
     }
 )  # fmt: skip
+
+HEARD_BYTES: Final = 256  # a longer query carries data, and hardly comes twice
+MAX_HEARD: Final = 4000
 
 
 class StreamCursor:
@@ -117,10 +120,23 @@ class ReqlEvaluator:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._shapes: dict[bytes, Shape] = {}
+        self._shapes: dict[Key, Shape] = {}
+        self._heard: dict[bytes, tuple[Shape, list[Any]]] = {}  # short queries as they came, to be known by sight
+        self._heard_before: dict[bytes, tuple[Shape, list[Any]]] = {}
 
     def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Compiles and runs a query; raises ReqlError."""
+        known = self._heard.get(body)
+        if known is None:
+            known = self._heard_before.pop(body, None)
+            if known is None:
+                known = self._understand(body)
+            else:
+                self._remember(body, known)
+        return self._run(*known, context)
+
+    def _understand(self, body: bytes) -> tuple[Shape, list[Any]]:
+        """The compiled shape of a query, and its literals."""
         query = parse_query(body)
         key, parameters = lift(query)
         shape = self._shapes.get(key) if key is not None else None
@@ -130,7 +146,16 @@ class ReqlEvaluator:
             shape = self._compile(query[1], query[2] if len(query) > 2 else {})
             if key is not None:
                 self._keep(key, shape)
-        return self._run(shape, parameters, context)
+        known = shape, parameters
+        if key is not None and len(body) <= HEARD_BYTES:
+            self._remember(body, known)
+        return known
+
+    def _remember(self, body: bytes, known: tuple[Shape, list[Any]]) -> None:
+        """Two generations take turns: whatever is not heard again is forgotten with the older one."""
+        if len(self._heard) >= MAX_HEARD:
+            self._heard_before, self._heard = self._heard, {}
+        self._heard[body] = known
 
     def _compile(self, raw: Any, raw_optargs: dict[str, Any]) -> Shape:
         compiler = Compiler()
@@ -138,7 +163,7 @@ class ReqlEvaluator:
         root = compiler.compile(raw)
         return Shape(root, compiler)
 
-    def _keep(self, key: bytes, shape: Shape) -> None:
+    def _keep(self, key: Key, shape: Shape) -> None:
         if len(self._shapes) >= MAX_SHAPES:
             del self._shapes[next(iter(self._shapes))]
         self._shapes[key] = shape

@@ -38,6 +38,17 @@ WRITES_OBJECT: Final = frozenset({int(Term.INSERT), int(Term.UPDATE), int(Term.R
 # Terms that keep the raw tree of a function, variables' numbers and all.
 KEEPS_RAW: Final = frozenset({int(Term.INDEX_CREATE), int(Term.INFO), int(Term.SET_WRITE_HOOK)})
 
+_KEPT: Final = 0
+_VARIABLE: Final = 1
+_FUNCTION: Final = 2
+_RULES: Final[dict[int, range | int]] = {
+    **LIFTED, **dict.fromkeys(KEEPS_RAW, _KEPT), int(Term.VAR): _VARIABLE, int(Term.FUNC): _FUNCTION
+}  # fmt: skip
+_NAMES: Final = frozenset({int(Term.IMPLICIT_VAR), int(Term.DB), int(Term.TABLE)})
+
+Key = tuple[int, bytes]
+"""Of a shape: how many literals were lifted, and the JSON text of what is left."""
+
 MAX_KEY_BYTES: Final = 4096
 MAX_SHAPES: Final = 2000
 
@@ -46,54 +57,82 @@ class Unshaped(Exception):
     """The query is not worth keeping, or must not be."""
 
 
-def lift(query: list[Any]) -> tuple[bytes | None, list[Any]]:
+def lift(query: list[Any]) -> tuple[Key | None, list[Any]]:
     """Lifts literals out of a parsed query, in place. Gives the key (None: compile it anew) and the literals."""
     parameters: list[Any] = []
     try:
-        _lift(query, 1, parameters, {})
-        key = orjson.dumps(query)
+        raw = query[1]
+        if raw.__class__ is list:
+            _lift_term(raw, parameters, {})
+        elif raw.__class__ is dict:
+            _lift_members(raw, parameters, {})
+        text = orjson.dumps(query)
     except (Unshaped, TypeError):  # orjson writes 254 levels, and says of more that it is a TypeError
         return None, parameters
-    if len(key) > MAX_KEY_BYTES:
+    if len(text) > MAX_KEY_BYTES:
         return None, parameters
-    return b"%d:%b" % (len(parameters), key), parameters
+    return (len(parameters), text), parameters
 
 
-def _lift(holder: Any, place: Any, parameters: list[Any], names: dict[int, int]) -> None:
-    raw = holder[place]
-    if raw.__class__ is dict:
-        for name, value in raw.items():
-            if value.__class__ is list or value.__class__ is dict:
-                _lift(raw, name, parameters, names)
+def _lift_members(raw: dict[str, Any], parameters: list[Any], names: dict[int, int]) -> None:
+    """Lifts out of the terms in an object, or in optargs."""
+    for value in raw.values():
+        if value.__class__ is list:
+            _lift_term(value, parameters, names)
+        elif value.__class__ is dict:
+            _lift_members(value, parameters, names)
+
+
+def _lift_term(raw: list[Any], parameters: list[Any], names: dict[int, int]) -> None:
+    if len(raw) < 2:
         return
-    if raw.__class__ is not list or len(raw) < 2:
-        return
-    term, arguments = raw[0], raw[1]
-    if term == 10:  # VAR
-        if arguments.__class__ is list and len(arguments) == 1 and arguments[0] in names:
-            raw[1] = [names[arguments[0]]]
-        return
-    if term in KEEPS_RAW:
-        raise Unshaped
-    if term == 69:  # FUNC
+    arguments = raw[1]
+    rule: Any = _RULES.get(raw[0])
+    if rule.__class__ is int:
+        if rule == _KEPT:
+            raise Unshaped
+        if rule == _VARIABLE:
+            if arguments.__class__ is list and len(arguments) == 1 and arguments[0] in names:
+                raw[1] = [names[arguments[0]]]
+            return
         names = _rename(arguments, names)
+        rule = None
     if arguments.__class__ is list:
-        lifted = LIFTED.get(term)
-        for at, argument in enumerate(arguments):
-            if lifted is not None and at in lifted:
+        at = 0
+        for argument in arguments:
+            if rule is not None and at in rule:
                 value = literal(argument)
                 if value is not MISSING:
                     arguments[at] = Parameter((0, len(parameters)))
                     parameters.append(value)
+                    at += 1
                     continue
-            if argument.__class__ is list or argument.__class__ is dict:
-                _lift(arguments, at, parameters, names)
-                if at == 1 and term in WRITES_OBJECT:
-                    _lift_values(argument, parameters)
+            at += 1
+            if argument.__class__ is list:
+                if argument and argument[0] in _NAMES and _is_name(argument):
+                    continue
+                _lift_term(argument, parameters, names)
+            elif argument.__class__ is dict:
+                _lift_members(argument, parameters, names)
+            else:
+                continue
+            if at == 2 and raw[0] in WRITES_OBJECT:
+                _lift_values(argument, parameters)
     elif arguments.__class__ is dict:
-        _lift(raw, 1, parameters, names)
+        _lift_members(arguments, parameters, names)
     if len(raw) > 2:
-        _lift(raw, 2, parameters, names)
+        optargs = raw[2]
+        if optargs.__class__ is dict:
+            _lift_members(optargs, parameters, names)
+        elif optargs.__class__ is list:
+            _lift_term(optargs, parameters, names)
+
+
+def _is_name(raw: list[Any]) -> bool:
+    """Whether a term is nothing but [id, [a name]] or [id, []]: a shortcut past the leaves of nearly every query."""
+    if len(raw) != 2 or raw[1].__class__ is not list:
+        return False
+    return not raw[1] or (len(raw[1]) == 1 and raw[1][0].__class__ is str)
 
 
 def _lift_values(raw: Any, parameters: list[Any]) -> None:

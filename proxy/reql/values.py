@@ -116,7 +116,8 @@ class SingleSelection(Value):
     """One row (or the lack of one) of a table by primary key. The row stays JSON text until somebody looks inside.
 
     `origin` tells `changes` how the row was found: ("get",) or a description of the slice or stream it came from.
-    find: gives the row when it is first asked for (min and max of an index), instead of `text` and perhaps `key`.
+    find: gives the row when it is first asked for (the target of a write, or min and max of an index, whose key is
+    not known either), instead of `text`.
     """
 
     __slots__ = ("_datum", "_find", "_key", "_loaded", "_text", "origin", "table")
@@ -128,7 +129,7 @@ class SingleSelection(Value):
         key: Any,
         text: bytes | None,
         origin: Any = None,
-        find: Callable[[], bytes] | None = None,
+        find: Callable[[], bytes | None] | None = None,
     ) -> None:
         self.table = table
         self._key = key
@@ -156,10 +157,10 @@ class SingleSelection(Value):
             if self._find is not None:
                 self._text = self._find()
                 self._find = None
+            if self._text is not None:
                 self._datum = d.loads(self._text)
-                self._key = self._datum[self.table.source.primary_key]
-            elif self._text is not None:
-                self._datum = d.loads(self._text)
+                if self._key is None:
+                    self._key = self._datum[self.table.source.primary_key]
             self._loaded = True
         return self._datum
 

@@ -84,7 +84,10 @@ def check_key_kept(primary_key: str, old: Any, new: Any) -> None:
     """RethinkDB's rcheck_valid_replace: the new row has the primary key, and the same as the old one."""
     if primary_key not in new:
         raise ReqlQueryLogicError(f"Inserted object must have primary key `{primary_key}`:\n{d.print_datum(new)}")
-    if old is not None and not order.equal(old[primary_key], new[primary_key]):
+    if old is None:
+        return
+    kept, given = old[primary_key], new[primary_key]
+    if given is not kept and not order.equal(kept, given):
         raise ReqlQueryLogicError(
             f"Primary key `{primary_key}` cannot be changed (`{d.print_datum(old)}` -> `{d.print_datum(new)}`)."
         )

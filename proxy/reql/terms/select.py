@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlOpFailedError, ReqlPermissionError, ReqlQueryLogicError
+from model.keys import primary_key_bytes
+from proxy.reql.calling import call_runner
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.layouts import check_name
 from proxy.reql.nodes import Node
 from proxy.reql.permissions import SYSTEM_DB, SYSTEM_DB_UUID
-from proxy.reql.registry import NEVER, TermSpec, fail, fail_absent, special, term
+from proxy.reql.registry import NEVER, TERMS, TermSpec, fail, fail_absent, special, term
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import (
     Db,
@@ -135,6 +138,25 @@ def get(env: Any, table: Table, key: Any) -> SingleSelection:
     if env.permissions is not None:
         return _get_if_allowed(env, table, key)
     return SingleSelection(table, key, table.source.get(env, key), ("get",))
+
+
+def leave_unread(node: Node) -> None:
+    """Makes a compiled `get` the target of a write, which looks at the row when it decides: nobody else may need it."""
+    has_args = any(argument.term == Term.ARGS for argument in node.arguments)
+    node.run = call_runner(_UNREAD_GET, node.arguments, node.optargs, node.path, has_args)
+
+
+def _get_unread(env: Any, table: Table, key: Any) -> SingleSelection:
+    source = table.source
+    if source.__class__ is not StoredTable:
+        return get(env, table, key)  # type: ignore[no-any-return]
+    primary_key_bytes(key)
+    env.prepare_read()
+    source.traffic.read += 1
+    return SingleSelection(table, key, None, ("get",), lambda: source.get(env, key))
+
+
+_UNREAD_GET: Final = replace(TERMS[Term.GET], body=_get_unread)
 
 
 def _get_if_allowed(env: Any, table: Table, key: Any) -> SingleSelection:

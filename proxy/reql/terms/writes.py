@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from model import datum as d
@@ -13,6 +14,7 @@ from proxy.reql.nodes import Node, located
 from proxy.reql.permissions import require_config, require_table
 from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, fail, special, term
 from proxy.reql.streams import as_selection, as_stream, grouped_value, over_groups
+from proxy.reql.terms.select import leave_unread
 from proxy.reql.values import (
     PLAIN,
     Func,
@@ -230,6 +232,8 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
         if not spec.takes_count(len(nodes)):
             raise ReqlCompileError(f"Expected {spec.arity()} but found {len(nodes)}.", path)
         optargs = compiler.compile_optargs(spec, raw_optargs, path)
+        if nodes[0].term == Term.GET:
+            leave_unread(nodes[0])
 
         def run(env: Any) -> Any:
             given = _evaluate_optargs(env, spec, optargs)
@@ -240,8 +244,7 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                     raise ReqlQueryLogicError(
                         "Could not prove argument deterministic.  Maybe you want to use the non_atomic flag?", path
                     )
-                function = _change_function(env, nodes[1], lazily=id is Term.UPDATE)
-                rule, determinism = make_rule(function), nodes[1].determinism
+                rule, determinism = _rule_of(env, nodes[1], make_rule, id), nodes[1].determinism
             else:
                 rule = make_rule(None)
             target = nodes[0].run(env)
@@ -264,6 +267,19 @@ def _blamed(error: ReqlError, nodes: list[Node], optargs: dict[str, Node], path:
         # An array that was a sequence is still blamed on where the sequence came from.
         return node.arguments[0].path if node.term == Term.COERCE_TO else node.path
     return optargs[error.at].path if error.at in optargs else path
+
+
+def _rule_of(env: Any, node: Node, make_rule: Any, id: Term) -> Any:
+    """What becomes of a row, from the function or the object that update or replace was given."""
+    if node.term == Term.DATUM:
+        value = node.run(env)
+        if value.__class__ is dict:  # what nearly all updates are given needs no function around it
+            return partial(_updated, value) if id is Term.UPDATE else lambda old: value
+    return make_rule(_change_function(env, node, lazily=id is Term.UPDATE))
+
+
+def _updated(change: Any, old: Any) -> Any:
+    return None if old is None else d.merge(old, change)
 
 
 def _change_function(env: Any, node: Node, lazily: bool) -> Func:
@@ -294,7 +310,12 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
         _check_hook_use(env, target.table, optargs)
         writer = writer_for(env, target.table, durability, stats, use_hook)
         writer.require_permission()
-        _change_rows(writer, [(primary_key_bytes(target.key), target.datum())], rule, determinism, stats, is_last=True)
+        key = primary_key_bytes(target.key)
+        if determinism & ~CONSTANT_NOW:
+            _change_rows(writer, [(key, target.datum())], rule, determinism, stats, is_last=True)
+        else:
+            writer.write(key, rule)
+            writer.flush(is_last=True)
         return stats.result()
     try:
         selection = as_selection(env, target)
@@ -341,9 +362,7 @@ def _update_rule(function: Func) -> Any:
         if old is None:
             return None
         change = function.datum(old)
-        if change is None:
-            return old
-        return d.merge(old, change)
+        return old if change is None else d.merge(old, change)
 
     return update
 
