@@ -26,6 +26,7 @@ from proxy.session import CONTINUE_BYTES, Action, Query, Session
 
 log = logging.getLogger("rewinddb.proxy")
 
+_JOINED_BYTES: Final = 128 << 10  # of answers that are kept back to be written with others
 _SLICE_S: Final = 0.002  # how long one connection's waiting frames are worked on before others get a turn
 
 _SHARED_BYTES: Final = 16384  # a response of a feed that is not copied for each of its readers
@@ -54,6 +55,8 @@ class Connection(Performer, asyncio.Protocol):
         self._is_proceeding = False
         self._is_paused = False
         self._is_lost = False
+        self._outbox: list[bytes] = []  # see _write_out
+        self._outbox_bytes = 0
         self._received_bytes = 0  # of a query that has come in part; counted in clients.receiving_bytes
 
     # -- called by the transport ----------------------------------------------------------------------------------
@@ -216,13 +219,16 @@ class Connection(Performer, asyncio.Protocol):
         """Performs actions and acts on waiting frames for one slice; the rest waits for the next turn."""
         self._is_proceeding = True
         ends_s = self._pool.seconds() + _SLICE_S
-        while actions is not None:
-            self._perform(actions)
-            if session.held and self._pool.seconds() >= ends_s:
-                self.clients.timers.callLater(0, self._go_on)
-                break
-            actions = session.proceed()
-        self._is_proceeding = False
+        try:
+            while actions is not None:
+                self._perform(actions)
+                if session.held and self._pool.seconds() >= ends_s:
+                    self.clients.timers.callLater(0, self._go_on)
+                    break
+                actions = session.proceed()
+        finally:
+            self._is_proceeding = False
+            self._write_out()
         self._settle_reading(session)
 
     def _go_on(self) -> None:
@@ -232,6 +238,19 @@ class Connection(Performer, asyncio.Protocol):
             self._proceed(session, session.proceed())
 
     def _send(self, data: bytes) -> None:
+        self._outbox.append(data)
+        self._outbox_bytes += len(data)
+        if not self._is_proceeding or self._outbox_bytes >= _JOINED_BYTES:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        """Writes what is to be sent: the answers to frames that came together leave together, too."""
+        outbox = self._outbox
+        if not outbox:
+            return
+        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
+        outbox.clear()
+        self._outbox_bytes = 0
         if self._is_lost:
             return
         self._wire.write(data)
@@ -245,9 +264,12 @@ class Connection(Performer, asyncio.Protocol):
             self._send(frame(token, body))
         else:
             self._send(frame_header(token, body))
+            self._write_out()
             self._send(body)  # itself, so that it is in memory once for all who are sent it
+            self._write_out()
 
     def _disconnect(self) -> None:
+        self._write_out()
         self._wire.close()
 
     # -- reading --------------------------------------------------------------------------------------------------

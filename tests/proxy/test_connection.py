@@ -24,13 +24,16 @@ class Wire:
 
     def __init__(self):
         self.written = b""
+        self.writes = 0
         self.buffer_bytes = 0
         self.is_reading = True
         self.is_closed = False
         self.is_aborted = False
 
     def write(self, data):
+        assert not self.is_closed
         self.written += data
+        self.writes += 1
 
     def close(self):
         self.is_closed = True
@@ -400,6 +403,35 @@ def test_a_costly_key_is_checked_beside_the_reactor(world, monkeypatch):
     deferred.callback(function(*args))
     assert wire.written == b"SUCCESS\0"
     assert wire.is_reading
+
+
+def test_answers_to_frames_that_came_together_leave_together(world, frame):
+    w = world()
+    connection, wire = w.connect()
+    before = wire.writes
+    connection.data_received(b"".join(frame(token, b"[1,5]") for token in range(16)))
+    assert wire.writes == before + 1
+    assert [token for token, _ in w.heard(wire)] == list(range(16))
+    connection.data_received(frame(1, b"[1,5]"))
+    assert wire.writes == before + 2
+
+
+def test_large_answers_are_not_kept_back_for_others(world, frame):
+    w = world()
+    connection, wire = w.connect()
+    before = wire.writes
+    text = b'[1,"%b"]' % (b"x" * 50_000)
+    connection.data_received(b"".join(frame(token, text) for token in range(7)))
+    assert wire.writes == before + 3
+    assert len(w.heard(wire)) == 7
+
+
+def test_what_was_answered_is_sent_before_the_connection_is_closed(world, frame):
+    w = world(max_query_bytes=100)
+    connection, wire = w.connect()
+    connection.data_received(frame(1, b"[1,5]") + frame(2, b"[1,6]") + frame(3, b"x" * 200))
+    assert [token for token, _ in w.heard(wire)] == [1, 2, 3]
+    assert wire.is_closed
 
 
 @pytest.fixture
