@@ -1,0 +1,85 @@
+"""Queries that come again byte for byte: known by sight, run anew each time; and writes that leave a row unread."""
+
+import pytest
+from rethinkdb import r
+
+from proxy.reql.evaluator import HEARD_BYTES, MAX_HEARD
+
+
+def test_a_query_that_is_known_is_run_anew(run, table):
+    table("t", [{"id": 1, "n": 1}])
+    query = r.table("t").get(1)
+    assert [run(query)["n"] for _ in range(2)] == [1, 1]
+    more = query.update({"n": r.row["n"] + 1})
+    assert [run(more)["replaced"] for _ in range(3)] == [1, 1, 1]
+    assert run(query)["n"] == 4
+    run(r.table("t").get(1).delete())
+    assert run(query) is None
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        r.expr([3, 1, 2]).append(4).order_by(lambda x: x),
+        r.expr([1]).set_insert(2).splice_at(0, [9]),
+        r.expr({"a": {"b": [1]}}).merge({"a": {"c": 2}, "d": r.literal([1])}),
+        r.table("t").insert({"id": 1, "deep": {"list": [1, 2]}}, conflict="replace", return_changes="always"),
+    ],
+)
+def test_literals_of_a_known_query_stay_as_they_came(run, table, query):
+    table("t", [{"id": 1, "deep": {"list": [1, 2]}}])
+    first = run(query)
+    assert [run(query) for _ in range(3)] == [first] * 3
+
+
+def test_a_known_insert_makes_a_new_key_each_time(run, table):
+    table("t", [])
+    query = r.table("t").insert({"a": 1})
+    keys = {run(query)["generated_keys"][0] for _ in range(3)}
+    assert len(keys) == 3
+    assert run(r.table("t").count()) == 3
+
+
+def test_what_is_known_is_bounded(run, world):
+    known = world.evaluator
+    for number in range(3 * MAX_HEARD):
+        assert world.evaluator.start(b"[1,%d]" % number, world_context(world)).items == [b"%d" % number]
+    assert run(r.expr("x" * HEARD_BYTES)) == "x" * HEARD_BYTES
+    assert len(known._heard) + len(known._heard_before) <= 2 * MAX_HEARD
+    assert max(map(len, [*known._heard, *known._heard_before])) <= HEARD_BYTES
+
+
+def world_context(world):
+    from proxy.answers import QueryContext
+
+    return QueryContext("admin", ("127.0.0.1", 0), 1, world.fibers)
+
+
+def test_a_write_to_one_row_looks_at_it_once(run, world, table):
+    table("t", [{"id": 1, "n": 1}, {"id": 2}, {"id": 3}])
+
+    def refuse(table_id, key):
+        raise AssertionError("the applied state is not what a write goes by")
+
+    world.data.get = refuse
+    row = r.table("t").get
+    assert run(row(1).update({"n": r.row["n"] + 1}, return_changes=True))["changes"][0]["new_val"]["n"] == 2
+    assert run(row(2).replace({"id": 2, "n": 5}))["replaced"] == 1
+    assert run(row(3).delete())["deleted"] == 1
+    assert run(row(4).update({"n": 1}))["skipped"] == 1
+
+
+def test_a_write_whose_value_is_chance_goes_by_the_row_as_read(run, table):
+    table("t", [{"id": 1, "n": 1}])
+    query = r.table("t").get(1).update({"n": r.row["n"] + r.random(1, 2)}, non_atomic=True)
+    assert run(query)["replaced"] == 1
+    assert run(r.table("t").get(1)["n"]) == 2
+    assert run(r.table("t").get(9).update({"n": r.random(1, 2)}, non_atomic=True))["skipped"] == 1
+
+
+def test_a_key_that_cannot_be_one_is_blamed_on_the_get(failure, table):
+    table("t", [])
+    for write in (r.table("t").get({}).delete(), r.table("t").get(r.expr(None)).update({"n": 1})):
+        _, message, path = failure(write)
+        assert path == [0]
+        assert message.startswith("Primary keys must be either")
