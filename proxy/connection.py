@@ -238,19 +238,22 @@ class Connection(Performer, asyncio.Protocol):
             self._proceed(session, session.proceed())
 
     def _send(self, data: bytes) -> None:
+        if not self._is_proceeding:
+            self._write(data)
+            return
         self._outbox.append(data)
         self._outbox_bytes += len(data)
-        if not self._is_proceeding or self._outbox_bytes >= _JOINED_BYTES:
+        if self._outbox_bytes >= _JOINED_BYTES:
             self._write_out()
 
     def _write_out(self) -> None:
         """Writes what is to be sent: the answers to frames that came together leave together, too."""
         outbox = self._outbox
-        if not outbox:
-            return
-        data = outbox[0] if len(outbox) == 1 else b"".join(outbox)
-        outbox.clear()
-        self._outbox_bytes = 0
+        if outbox:
+            self._outbox, self._outbox_bytes = [], 0
+            self._write(outbox[0] if len(outbox) == 1 else b"".join(outbox))
+
+    def _write(self, data: bytes) -> None:
         if self._is_lost:
             return
         self._wire.write(data)

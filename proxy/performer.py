@@ -211,9 +211,21 @@ class Performer:
     def _begun(self, query: Query, answer: Answer | Promised | None, error: ReqlError | Interrupted | None) -> None:
         """A START ended, but for what its answer promises."""
         if isinstance(answer, Promised):
-            self._pool.promise(query, answer, self._done_method)
+            self._pool.promise(query, answer, self._kept)
         else:
             self._done(query, answer, error)
+
+    def _kept(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
+        """What an answer promises is done, or an error came of it."""
+        session = self.session
+        assert session is not None
+        response = session.answered(query, answer) if answer is not None and not self._is_finishing else None
+        if response is None:
+            self._done(query, answer, error)
+            return
+        self._send(response)
+        if session.held:
+            self._go_on()
 
     def _done(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
         session = self.session

@@ -179,7 +179,8 @@ class Session:
         self._serial = serial = self._serial + 1
         self.queries[token] = query = Query(token, body, noreply, serial)
         self._running += 1
-        self._look_around()
+        if self._running >= self._max_running:
+            self._is_open = False
         return query
 
     @property
@@ -218,6 +219,20 @@ class Session:
             actions = [too_large_frame(token, size, self._max_query_bytes), Disconnect("query too large")]
         self._look_around()
         return actions
+
+    def answered(self, query: Query, answer: Answer) -> bytes | None:
+        """The short way of `finished` for an atom, if nothing else was asked of or about its query: its frame.
+
+        None: nothing was done, use `finished`.
+        """
+        if query.line is not None or query.stopping or query.killed is not None or self._noreply or self.is_closed:
+            return None
+        query.is_running = query.has_slot = False
+        self._running -= 1
+        del self.queries[query.token]
+        if not self._is_open:
+            self._look_around()
+        return answer_frame(query.token, answer)
 
     def finished(self, query: Query, answer: Answer) -> list[Action]:
         """A run of `query` ended with `answer`."""
