@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -140,7 +141,8 @@ def test_the_text_of_a_query(query: Any, text: str) -> None:
     from rethinkdb.ast import ReQLEncoder
 
     body = ReQLEncoder().encode([1, query, {}]).encode()
-    assert query_text(body).replace("\n", "").startswith(text[:20])
+    printed = re.sub(r"\n *", "", query_text(body))  # where lines break depends on how many variables there were before
+    assert printed.startswith(text[:20])
 
 
 def test_texts_of_what_is_no_query_or_too_long() -> None:
