@@ -115,6 +115,7 @@ class Clients:
         self._secret = random_bytes(16)
         self._next_id = 0
         self._when_empty: defer.Deferred[None] | None = None
+        self._line: dict[Callable[[], None], None] = {}  # connections that have more to do than fits into a slice
 
     def set_server(self, server_id: str, server_name: str) -> None:
         """What SERVER_INFO answers; to be called again when the server is renamed."""
@@ -141,6 +142,26 @@ class Clients:
         if len(self.members) >= self.limits.max_connections or self.unauthenticated >= self.limits.max_unauthenticated:
             return "Too many connections."
         return None
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_in_line(self) -> bool:
+        """Whether connections wait for their turn."""
+        return bool(self._line)
+
+    def line_up(self, take_turn: Callable[[], None]) -> None:
+        """`take_turn` will be called in its turn: one connection's in each pass of the reactor, however many wait."""
+        if not self._line:
+            self.timers.callLater(0, self._next_turn)
+        self._line[take_turn] = None
+
+    def _next_turn(self) -> None:
+        take_turn = next(iter(self._line))
+        del self._line[take_turn]
+        if self._line:
+            self.timers.callLater(0, self._next_turn)
+        take_turn()
 
     # -- for the system tables ------------------------------------------------------------------------------------
 

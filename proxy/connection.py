@@ -53,6 +53,7 @@ class Connection(Performer, asyncio.Protocol):
         self._handshake: Handshake | None = None
         self._timer: DelayedCall | None = None
         self._is_proceeding = False
+        self._has_turn = False
         self._is_paused = False
         self._is_lost = False
         self._outbox: list[bytes] = []  # see _write_out
@@ -216,20 +217,31 @@ class Connection(Performer, asyncio.Protocol):
         self._proceed(session, actions)
 
     def _proceed(self, session: Session, actions: list[Action] | None) -> None:
-        """Performs actions and acts on waiting frames for one slice; the rest waits for the next turn."""
+        """Performs actions and acts on waiting frames for one slice; the rest waits for its turn.
+
+        While other connections wait for theirs, one frame is the slice of whoever comes.
+        """
         self._is_proceeding = True
-        ends_s = self._pool.seconds() + _SLICE_S
+        clients = self.clients
+        ends_s = self._pool.seconds() + (_SLICE_S if not clients.is_in_line or self._has_turn else 0.0)
         try:
             while actions is not None:
                 self._perform(actions)
                 if session.held and self._pool.seconds() >= ends_s:
-                    self.clients.timers.callLater(0, self._go_on)
+                    clients.line_up(self._take_turn)
                     break
                 actions = session.proceed()
         finally:
             self._is_proceeding = False
             self._write_out()
         self._settle_reading(session)
+
+    def _take_turn(self) -> None:
+        self._has_turn = True
+        try:
+            self._go_on()
+        finally:
+            self._has_turn = False
 
     def _go_on(self) -> None:
         """There may be room for waiting frames again."""

@@ -181,6 +181,34 @@ def test_a_flood_of_queries_gives_others_a_turn(world, frame):
     assert w.heard(wire)[-1][0] == 99
 
 
+def test_a_flood_from_many_connections_takes_one_slice_of_time_in_a_pass(world, frame):
+    w = world()
+
+    def start(body, context):
+        w.seconds += 0.0005
+        return Answer("atom", [b"1"])
+
+    w.evaluator.start = start
+    clients = [w.connect() for _ in range(10)]
+    soon = []
+    w.clients.timers = type("Passes", (), {"callLater": lambda self, delay, call: soon.append(call)})()
+    flood = b"".join(frame(token, b"[1,5]") for token in range(20))
+    for connection, _ in clients:
+        connection.data_received(flood)
+    assert w.seconds <= 0.01
+    passes = 0
+    while soon:
+        began, due = w.seconds, [soon.pop(0) for _ in range(len(soon))]
+        for call in due:
+            call()
+        passes += 1
+        assert w.seconds - began <= 0.003
+    assert 30 < passes < 60
+    for _, wire in clients:
+        assert [token for token, _ in w.heard(wire)] == list(range(20))
+        assert wire.is_reading
+
+
 def test_a_handshake_that_takes_too_long(world):
     w = world(handshake_timeout_s=5)
     _, wire = w.connect(log_in=b"")
