@@ -7,6 +7,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL import SSL
 from twisted.internet.ssl import Certificate, CertificateOptions, TLSVersion, trustRootFromCertificates
 
 from model.errors import BadSetting
@@ -30,15 +31,21 @@ def certificate(certificate_file: str, key_file: str, ca_file: str) -> Certifica
             load_pem_x509_certificates(Path(ca_file).read_bytes())  # says more than Twisted if it is none
             make_trust: Any = trustRootFromCertificates
             trust = make_trust([Certificate.loadPEM(block) for block in _blocks(Path(ca_file).read_bytes())])
-        return CertificateOptions(
+        options = CertificateOptions(
             privateKey=key,
             certificate=chain[0],
             extraCertChain=chain[1:],
             trustRoot=trust,
             raiseMinimumTo=TLSVersion.TLSv1_2,
         )
+        reading = f"{certificate_file} with {key_file}"
+        options.getContext()  # else OpenSSL would look at them with the first peer, and then refuse that
+        return options
     except (OSError, ValueError, TypeError) as error:
         raise BadSetting(f"tls: {reading} cannot be used: {error}") from error
+    except SSL.Error as error:
+        reasons = ", ".join(reason for *_, reason in error.args[0]) if error.args else ""
+        raise BadSetting(f"tls: {reading} cannot be used: {reasons or repr(error)}") from error
 
 
 def _blocks(pem: bytes) -> list[bytes]:

@@ -12,6 +12,8 @@ def files(tmp_path_factory):
     """A self-signed certificate, its key, and a file that is neither."""
     folder = tmp_path_factory.mktemp("tls")
     pem.make(folder)
+    pem.make(folder, "other")
+    pem.make(folder, "weak", rsa_bits=1024)
     (folder / "text.pem").write_text("hello")
     return folder
 
@@ -38,6 +40,8 @@ def test_with_a_ca_peers_have_to_show_a_certificate(files):
         (("server.pem", "text.pem", ""), "text.pem"),
         (("server.pem", "absent.pem", ""), "absent.pem"),
         (("server.pem", "server.key", "absent.pem"), "absent.pem"),
+        (("weak.pem", "weak.key", ""), "weak.pem with .*weak.key cannot be used: ee key too small"),
+        (("server.pem", "other.key", ""), "server.pem with .*other.key cannot be used: .*mismatch"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(files, names, blamed):
