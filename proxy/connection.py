@@ -141,11 +141,16 @@ class Connection(Performer, asyncio.Protocol):
             self._heed(self._handshake.receive(data))
 
     def _heed(self, events: list[Event]) -> None:
-        """Performs what the handshake says."""
+        """Performs what the handshake says; what is to be sent in a row leaves in one write."""
+        words: list[bytes] = []
         for event in events:
             if isinstance(event, bytes):
-                self._wire.write(event)
-            elif isinstance(event, CheckKey):
+                words.append(event)
+                continue
+            if words:
+                self._wire.write(b"".join(words))
+                words = []
+            if isinstance(event, CheckKey):
                 self._check_key(event)
             elif isinstance(event, Hold):
                 self._pause(True)
@@ -155,6 +160,8 @@ class Connection(Performer, asyncio.Protocol):
             elif isinstance(event, Refuse):
                 log.info("connection from %s:%d refused: %s", *self.address, event.reason)
                 self._wire.close()
+        if words:
+            self._wire.write(b"".join(words))
 
     def _held(self) -> None:
         if self._handshake is not None:

@@ -13,7 +13,7 @@ from proxy.auth import UserDirectory, make_credential, passwordless_admin
 from proxy.clients import Clients, Limits
 from proxy.connection import Connection
 from proxy.fibers import FiberPool
-from proxy.handshake import MAGIC_V0_3, MAGIC_V0_4, WIRE_JSON
+from proxy.handshake import MAGIC_V0_3, MAGIC_V0_4, MAGIC_V1_0, WIRE_JSON
 
 LOG_IN = struct.pack("<III", MAGIC_V0_4, 0, WIRE_JSON)
 WAIT, CHANGES, RANGE, SYNC = 177, 152, 173, 138
@@ -207,6 +207,18 @@ def test_a_flood_from_many_connections_takes_one_slice_of_time_in_a_pass(world, 
     for _, wire in clients:
         assert [token for token, _ in w.heard(wire)] == list(range(20))
         assert wire.is_reading
+
+
+def test_the_first_words_of_a_handshake_leave_together(world):
+    w = world()
+    connection, wire = w.connect(log_in=b"")
+    hello = b'{"protocol_version":0,"authentication_method":"SCRAM-SHA-256","authentication":"n,,n=admin,r=nonce"}\0'
+    connection.data_received(struct.pack("<I", MAGIC_V1_0) + hello)
+    assert wire.writes == 1
+    greeting, challenge, nothing = wire.written.split(b"\0")
+    assert json.loads(greeting)["success"]
+    assert json.loads(challenge)["authentication"].startswith("r=nonce")
+    assert nothing == b""
 
 
 def test_a_handshake_that_takes_too_long(world):
