@@ -172,7 +172,7 @@ def started(folder: Path, count: int, kept_bytes: int = 1 << 30) -> Iterator[Clu
         "storage: {cache_bytes: 268_435_456, flush_interval_ms: 2000}\n"
         f"log: {{segment_bytes: 8_388_608, retain_bytes: 0, catch_up_bytes: {kept_bytes}}}\n"
     )
-    cluster = Cluster(folder, "--config", str(settings))
+    cluster = Cluster(folder, "--config", str(settings), is_wired=False)
     try:
         yield cluster.grow(count)
     finally:

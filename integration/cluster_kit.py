@@ -134,7 +134,7 @@ class Member:
         self.disk = disk
         self.folder = cluster.folder / name if disk is None else disk.folder / "data"
         self.cluster_port = free_port()
-        self.wire_port = cluster.wires.add(self.cluster_port)
+        self.wire_port = cluster.wires.add(self.cluster_port) if cluster.is_wired else self.cluster_port
         self.id = 0
         self.process = None
         self.is_paused = False
@@ -197,12 +197,16 @@ class Member:
 
 
 class Cluster:
-    """Servers that found each other by invitations. disk_megabytes: of the disk that each has for itself, if any."""
+    """Servers that found each other by invitations. disk_megabytes: of the disk that each has for itself, if any.
 
-    def __init__(self, folder: Path, *flags, disk_megabytes=0):
+    is_wired: links go over wires, which take this process's time.
+    """
+
+    def __init__(self, folder: Path, *flags, disk_megabytes=0, is_wired=True):
         self.folder = folder
         self.flags = flags
         self.disk_megabytes = disk_megabytes
+        self.is_wired = is_wired
         self.wires = Wires()
         self.members = []
 
