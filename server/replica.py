@@ -104,6 +104,7 @@ class Newest(Protocol):
 
     def get(self, table_id: int, key: bytes) -> bytes | None: ...
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    def is_staged(self, table_id: int, key: bytes) -> bool: ...
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None: ...
     def settle(self, applied_index: int) -> None: ...
     def drop(self) -> None: ...
@@ -200,12 +201,28 @@ class Replica:
         """Waits until a read may look at the applied state. Raises NotLeader where it may not."""
         if read_mode == "outdated":
             return
+        self._await_leadership(read_mode)
+        if self._soft[0] > self._log.applied_index:
+            self._wait_for_soft_writes()
+
+    def prepare_get(self, read_mode: str, table_id: int, key: bytes) -> bool:
+        """As `prepare_read` for one row: soft writes of others need not be waited for. Whether all may be read now."""
+        if read_mode == "outdated":
+            return True
+        self._await_leadership(read_mode)
+        if self._soft[0] <= self._log.applied_index:
+            return True
+        if not self._head.is_staged(table_id, key):
+            return False
+        self._wait_for_soft_writes()
+        return True
+
+    def _await_leadership(self, read_mode: str) -> None:
+        """Returns when what is applied here holds all that was acknowledged as hard."""
         if not self._log.can_serve:
             raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
         if read_mode == "majority" or not self._leads_alone():
             self._fibers.wait_for(self._log.read_index)
-        if self._soft[0] > self._log.applied_index:
-            self._wait_for_soft_writes()
 
     def _leads_alone(self) -> bool:
         """Whether nobody else can have become leader, so that what is applied here is what is acknowledged."""

@@ -66,6 +66,10 @@ class FixedData:
     def prepare_read(self, read_mode: str) -> None:
         """The past is always ready to be read."""
 
+    def prepare_get(self, read_mode: str, table_id: int, key: bytes) -> bool:
+        """The same for one row."""
+        return True
+
     def confirm(self) -> None:
         """The past stays as it is."""
 

@@ -56,6 +56,10 @@ class Head:
                 found[at] = staged[name][1]
         return found
 
+    def is_staged(self, table_id: int, key: bytes) -> bool:
+        """Whether something in the log, not applied yet, puts or deletes this row."""
+        return (table_id, key) in self._rows or table_id in self._dropped
+
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None:
         """Adds the effects of an entry just appended to the leader's log; log indexes grow."""
         names: list[_RowName] = []

@@ -66,6 +66,9 @@ class Data(Protocol):
     def prepare_read(self, read_mode: str) -> None:
         """Waits until a read in this mode ("single", "majority", "outdated") may look at the applied state."""
 
+    def prepare_get(self, read_mode: str, table_id: int, key: bytes) -> bool:
+        """As `prepare_read`, for that row alone. Whether the others may be read as well, without another look."""
+
     def sync(self, table_id: int) -> None:
         """Returns when all acknowledged writes are on disk."""
 

@@ -38,9 +38,11 @@ class StoredTable:
         encoded = primary_key_bytes(key)
         if env.permissions is not None:
             env.permissions.require("read", self.table.database, self.uuid)
-        env.prepare_read()
+        table_id = self.table.table_id
+        if not env.read_prepared:
+            env.read_prepared = env.data.prepare_get(env.read_mode, table_id, encoded)
         self.traffic.read += 1
-        row: bytes | None = env.data.get(self.table.table_id, encoded)
+        row: bytes | None = env.data.get(table_id, encoded)
         return row
 
     def get_many(self, env: Any, keys: Sequence[Any]) -> list[bytes | None]:

@@ -67,6 +67,9 @@ class Head:
     def stage(self, log_index, effects):
         self.staged.append((log_index, effects))
 
+    def is_staged(self, table_id, key):
+        return any(effect[1:3] == (table_id, key) for _, effects in self.staged for effect in effects)
+
     def settle(self, applied_index):
         self.staged = [staged for staged in self.staged if staged[0] > applied_index]
 
@@ -218,6 +221,21 @@ def test_soft_writes_lost_with_their_leader_do_not_block_reads(world):
     reader = Run(replica.prepare_read, "single")
     log.apply(error=LeadershipLost("gone"))
     assert (reader.ended, reader.result) == (True, None)
+
+
+def test_a_get_waits_for_soft_writes_of_its_own_row_only(world):
+    log, _, replica = world
+    assert Run(replica.prepare_get, "single", 1, b"other").result is True
+    Run(replica.commit, [(PUT_ROW, 1, b"k", b"{}")], "soft")
+    assert Run(replica.prepare_get, "single", 1, b"other").result is False
+    assert Run(replica.prepare_get, "single", 2, b"k").result is False
+    assert Run(replica.prepare_get, "outdated", 1, b"k").result is True
+    own = Run(replica.prepare_get, "single", 1, b"k")
+    assert not own.ended
+    log.apply()
+    assert own.result is True
+    log.can_serve = False
+    assert isinstance(Run(replica.prepare_get, "single", 1, b"other").result, NotLeader)
 
 
 def test_with_leadership_everything_in_flight_is_forgotten(world):

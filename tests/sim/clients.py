@@ -61,9 +61,9 @@ class Request:
             server.fibers.wait_for(server.node.read_index)
         elif self.mode == "single" and server.plan.follower_reads and not server.node.core.may_read_alone:
             # Where followers serve reads too, they may show what this leader has not applied yet.
-            server.replica.prepare_read("majority")
+            server.replica.prepare_get("majority", TABLE, self.key)
         else:
-            server.replica.prepare_read(self.mode)
+            server.replica.prepare_get(self.mode, TABLE, self.key)
         return _value(server.machine.store.get(TABLE, self.key))
 
 

@@ -24,19 +24,20 @@ def test_staged_rows_hide_applied_ones_until_settled() -> None:
     assert head.get(1, b"a") == row(id=0)
     head.stage(2, [put(1, b"a", id=1), put(1, b"b", id=2)])
     head.stage(3, [delete(1, b"a")])
+    assert head.is_staged(1, b"a") and head.is_staged(1, b"b") and not head.is_staged(1, b"c")
     assert head.get(1, b"a") is None and head.get(1, b"b") == row(id=2) and head.count_in_flight == 3
     machine.apply([(2, encode([put(1, b"a", id=1), put(1, b"b", id=2)], 0))])
     head.settle(2)
     assert head.get(1, b"a") is None and head.get(1, b"b") == row(id=2) and head.count_in_flight == 1
     machine.apply([(3, encode([delete(1, b"a")], 0))])
     head.settle(3)
-    assert head.get(1, b"a") is None and head.count_in_flight == 0
+    assert head.get(1, b"a") is None and head.count_in_flight == 0 and not head.is_staged(1, b"a")
 
 
 def test_dropping_forgets_what_may_never_come() -> None:
     head = Head(machine_with_table().store)
     head.stage(2, [put(1, b"a", id=9), (Kind.DROP_TABLE, 1)])
-    assert head.get(1, b"a") is None
+    assert head.get(1, b"a") is None and head.is_staged(1, b"any row of a table that goes")
     head.drop()
     assert head.get(1, b"a") == row(id=0) and head.count_in_flight == 0
     assert 1 in head.catalog.tables
