@@ -184,10 +184,10 @@ def test_restores_that_are_killed_leave_nothing_and_can_be_repeated(server, conn
     vault, folder = (tmp_path / "vault").as_uri(), tmp_path / "restored"
     flags = [sys.executable, "-m", "server", "restore", "--to", "latest", "--vault", vault, "--data-dir", str(folder)]
     killed, building = 0, tmp_path / "restored.restoring"
-    for _ in range(6):
+    for attempt in range(6):  # the first is killed as soon as it has begun, the others later and later
         process = subprocess.Popen(flags, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(lambda p=process: building.exists() or p.poll() is not None, "the restore begins")
-        time.sleep(rng.random() * 0.6)
+        time.sleep(rng.random() * 0.1 * attempt)
         process.kill()
         process.wait()
         if folder.exists():
