@@ -41,7 +41,7 @@ explore: .venv/.installed  ## random tests with new examples, many more of them
 	HYPOTHESIS_PROFILE=explore $(BIN)/pytest tests -q --timeout 1200
 
 crash: .venv/.installed  ## the long crash test
-	$(BIN)/pytest integration/test_crash.py $(REAL) --rounds 200
+	$(BIN)/pytest integration/test_crash.py $(REAL) --dist load --rounds 200
 
 sim: .venv/.installed  ## a simulated cluster: SEEDS=20000 histories, JOBS=2 processes
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS)

@@ -176,6 +176,7 @@ def test_soft_writes_may_be_lost_but_never_in_part(start, rng):
         assert found == {f"{life}-{n}-{i}" for n in whole for i in range(10)}
 
 
+@pytest.mark.timeout(3600)
 def test_a_log_cut_anywhere_in_its_last_records_gives_a_prefix(start, rng, rounds, tmp_path):
     server = start()
     conn = server.connect()
