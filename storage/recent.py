@@ -3,12 +3,13 @@
 One rule: it holds nothing but what the engine holds. Whatever writes to the engine says so here, before anybody reads.
 
 Two generations take turns: what is read goes into the young one, and once that is full it becomes the old one, whose
-values come back only if they are asked for again. That costs a dict's step per read, and no bookkeeping of ages.
+values come back only if they are asked for again. That costs a dict's step per read, and no bookkeeping of ages. What
+was not asked for again leaves bit by bit, as new values come: to free a whole generation at once takes milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 OVERHEAD_BYTES: Final = 200  # of a value in memory: two objects' heads, and its place in a dict
@@ -18,17 +19,29 @@ _UNKNOWN: Final[Any] = object()
 
 
 class RecentValues:
-    """Reads through `read`, with at most about `limit_bytes` of values kept; None is a value, too. One thread."""
+    """Reads through `read`, with at most about `limit_bytes` of values kept; None is a value, too. One thread.
 
-    __slots__ = ("_largest_bytes", "_limit_bytes", "_old", "_read", "_young", "_young_bytes")
+    read_many: as `read`, of many keys at once.
+    """
 
-    def __init__(self, read: Callable[[bytes], bytes | None], limit_bytes: int) -> None:
+    __slots__ = (
+        "_largest_bytes", "_leaving", "_limit_bytes", "_old", "_read", "_read_many", "_young", "_young_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        read: Callable[[bytes], bytes | None],
+        read_many: Callable[[Sequence[bytes]], list[bytes | None]],
+        limit_bytes: int,
+    ) -> None:
         self._read = read
+        self._read_many = read_many
         self._limit_bytes = limit_bytes // 2  # of one generation
         self._largest_bytes = limit_bytes // LARGEST_SHARE
         self._young: dict[bytes, bytes | None] = {}
         self._young_bytes = 0
         self._old: dict[bytes, bytes | None] = {}
+        self._leaving: dict[bytes, bytes | None] = {}  # nobody looks in here
 
     def get(self, key: bytes) -> bytes | None:
         """The value, as `read` gives it."""
@@ -40,6 +53,34 @@ class RecentValues:
             value = self._read(key)
         self._keep(key, value)
         return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values in the order of the keys."""
+        found: list[bytes | None] = list(map(self._young.get, keys))
+        if not all(found):
+            self._look_further(keys, found)
+        return found
+
+    def _look_further(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
+        """Fills in what is not in the young generation, or is there as None."""
+        places: list[int] = []
+        for at, value in enumerate(found):
+            if not value:
+                key = keys[at]
+                value = self._young.get(key, _UNKNOWN)
+                if value is _UNKNOWN:
+                    value = self._old.pop(key, _UNKNOWN)
+                    if value is _UNKNOWN:
+                        places.append(at)
+                        continue
+                    self._keep(key, value)
+                found[at] = value
+        if places:
+            wanted = [keys[at] for at in places]
+            for at, key, value in zip(places, wanted, self._read_many(wanted), strict=True):
+                found[at] = value
+                if key not in self._young:  # it may have been asked for twice
+                    self._keep(key, value)
 
     def written(self, rows: Mapping[bytes, bytes | None]) -> None:
         """These keys have new values; those that nobody has read are of no interest."""
@@ -57,15 +98,19 @@ class RecentValues:
         self._young = {}
         self._young_bytes = 0
         self._old = {}
+        self._leaving = {}
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
         size = _size(key, value)
         if size > self._largest_bytes:
             return
         if self._young_bytes + size > self._limit_bytes:
-            self._old, self._young, self._young_bytes = self._young, {}, 0
+            self._leaving, self._old, self._young, self._young_bytes = self._old, self._young, {}, 0
         self._young[key] = value
         self._young_bytes += size
+        leaving = self._leaving
+        while leaving and size > 0:
+            size -= _size(*leaving.popitem())
 
 
 def _size(key: bytes, value: bytes | None) -> int:

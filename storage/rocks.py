@@ -60,8 +60,9 @@ FORMAT_KEY: Final = b"m format"
 ZSTD_LEVEL: Final = 1
 STEPPED_ROWS: Final = 32  # up to so many rows come by an iterator's steps, whose status is at hand where they end
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
-RECENT_SHARE: Final = 16  # of a cache's bytes, one in so many is for rows that were read of late
-MOST_RECENT_BYTES: Final = 64 << 20
+RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
+MOST_RECENT_BYTES: Final = 256 << 20
+LOOKUP_KEYS: Final = 64  # who asks for more at once reads many rows, each of them perhaps never again
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
 
 PROPERTIES: Final = {
@@ -325,7 +326,7 @@ class RocksEngine(RocksReader):
         self._lock = threading.RLock()  # a checkpoint may be taken on another thread, between two writes
         self._closing = threading.Lock()  # rocksdict refuses to close while another thread flushes
         self._views: WeakSet[RocksView] = WeakSet()
-        self._recent = RecentValues(super().get, settings.recent_bytes)
+        self._recent = RecentValues(super().get, super().get_many, settings.recent_bytes)
         self._pause = pause
         self._is_open = True
         folder.mkdir(parents=True, exist_ok=True)
@@ -342,6 +343,9 @@ class RocksEngine(RocksReader):
 
     def get(self, key: bytes) -> bytes | None:
         return self._recent.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._recent.get_many(keys) if len(keys) <= LOOKUP_KEYS else super().get_many(keys)
 
     def write(self, changes: WriteSet, applied_index: int) -> None:
         for pause_s in PAUSES_S:

@@ -20,22 +20,32 @@ class Source:
         self.asked += 1
         return self.values.get(key)
 
+    def read_many(self, keys):
+        return [self.read(key) for key in keys]
+
+
+def recent_values(source, limit_bytes):
+    return RecentValues(source.read, source.read_many, limit_bytes)
+
 
 def held_bytes(recent):
-    held = {**recent._old, **recent._young}
-    return sum(OVERHEAD_BYTES + len(key) + len(value or b"") for key, value in held.items())
+    held = [*recent._leaving.items(), *recent._old.items(), *recent._young.items()]
+    return sum(OVERHEAD_BYTES + len(key) + len(value or b"") for key, value in held)
 
 
 @given(
-    st.lists(st.one_of(KEYS, st.dictionaries(KEYS, VALUES, min_size=1))), st.sampled_from([0, 1000, 10_000, 1 << 20])
+    st.lists(st.one_of(KEYS, st.lists(KEYS), st.dictionaries(KEYS, VALUES, min_size=1))),
+    st.sampled_from([0, 1000, 10_000, 100_000, 1 << 20]),
 )
 def test_what_is_read_is_what_was_written(steps, limit_bytes):
     source = Source()
-    recent = RecentValues(source.read, limit_bytes)
+    recent = recent_values(source, limit_bytes)
     for step in steps:
         if isinstance(step, dict):
             source.values.update(step)
             recent.written(step)
+        elif isinstance(step, list):
+            assert recent.get_many(step) == list(map(source.values.get, step))
         else:
             assert recent.get(step) == source.values.get(step)
         assert held_bytes(recent) <= limit_bytes
@@ -44,7 +54,7 @@ def test_what_is_read_is_what_was_written(steps, limit_bytes):
 def test_what_was_read_or_missed_is_not_asked_for_again():
     source = Source()
     source.values[b"a"] = b"1"
-    recent = RecentValues(source.read, 1 << 20)
+    recent = recent_values(source, 1 << 20)
     assert [recent.get(key) for key in (b"a", b"b", b"a", b"b")] == [b"1", None, b"1", None]
     assert source.asked == 2
     recent.written({b"b": b"2", b"c": b"3"})
@@ -52,9 +62,45 @@ def test_what_was_read_or_missed_is_not_asked_for_again():
     assert source.asked == 3
 
 
+def test_of_many_those_that_are_not_known_are_asked_for_together():
+    source = Source()
+    source.values.update({b"a": b"1", b"b": b"2"})
+    recent = recent_values(source, 1 << 20)
+    asked = []
+    recent._read_many = lambda keys: asked.append(list(keys)) or source.read_many(keys)
+    assert recent.get_many([b"a", b"x"]) == [b"1", None]
+    assert recent.get_many([b"x", b"b", b"a", b"b"]) == [None, b"2", b"1", b"2"]
+    assert recent.get(b"b") == b"2"
+    assert recent.get_many([b"a", b"b", b"x"]) == [b"1", b"2", None]
+    assert asked == [[b"a", b"x"], [b"b", b"b"]]
+
+
+def test_a_key_that_is_asked_for_twice_at_once_comes_back_from_the_old_generation_twice():
+    source = Source()
+    source.values.update({b"%d" % number: bytes(100) for number in range(1000)})
+    recent = recent_values(source, 20_000)
+    number = 0
+    while b"0" not in recent._old:
+        recent.get(b"%d" % number)
+        number += 1
+    assert recent.get_many([b"0", b"0"]) == [bytes(100)] * 2
+
+
+def test_a_generation_leaves_bit_by_bit():
+    source = Source()
+    source.values.update({b"%03d" % number: bytes(100) for number in range(1000)})
+    recent = recent_values(source, 20_000)
+    left = []
+    for number in range(1000):
+        recent.get(b"%03d" % number)
+        left.append(len(recent._leaving))
+    assert max(left) > 10
+    assert all(before - after <= 1 for before, after in zip(left, left[1:], strict=False))
+
+
 def test_what_is_asked_for_again_outlives_what_is_not():
     source = Source()
-    recent = RecentValues(source.read, 20_000)
+    recent = recent_values(source, 20_000)
     source.values.update({b"%d" % number: bytes(100) for number in range(1000)})
     for number in range(1, 1000):
         recent.get(b"0")
@@ -67,7 +113,7 @@ def test_what_is_asked_for_again_outlives_what_is_not():
 def test_a_large_value_does_not_push_the_others_out():
     source = Source()
     source.values.update({b"small": b"1", b"large": bytes(10_000)})
-    recent = RecentValues(source.read, 100_000)
+    recent = recent_values(source, 100_000)
     for key in (b"small", b"large", b"small", b"large"):
         recent.get(key)
     assert source.asked == 3
@@ -75,7 +121,7 @@ def test_a_large_value_does_not_push_the_others_out():
 
 def test_what_may_have_changed_is_forgotten():
     source = Source()
-    recent = RecentValues(source.read, 1 << 20)
+    recent = recent_values(source, 1 << 20)
     recent.get(b"a")
     source.values[b"a"] = b"1"
     recent.forget()
