@@ -275,7 +275,6 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         size = len(item) + _ATOM_BYTES
         if size < MAX_RESPONSE_BYTES:
             return b"".join((_pack(token, size), b'{"t":1,"r":[', item, b"]}"))
-    body = items[0] if len(items) == 1 else b",".join(items)
     suffix = b"]"
     if answer.profile is not None:
         suffix += b',"p":' + answer.profile
@@ -283,11 +282,15 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         suffix += b',"n":[%s]' % ",".join(map(str, answer.notes)).encode() if answer.notes else b',"n":[]'
     suffix += b"}"
     prefix = _KIND_PREFIX[answer.kind]
-    size = len(prefix) + len(body) + len(suffix)
+    count = len(items)
+    size = len(prefix) + sum(map(len, items)) + max(0, count - 1) + len(suffix)
     if size >= MAX_RESPONSE_BYTES:
         text = f"Response size ({size}) greater than maximum ({MAX_RESPONSE_BYTES - 1})."
         return error_frame(token, ReqlResourceLimitError(text))
-    return b"".join((_pack(token, size), prefix, body, suffix))
+    head = _pack(token, size) + prefix
+    if count < 2:
+        return b"".join((head, *items, suffix))
+    return b",".join([head + items[0], *items[1:-1], items[-1] + suffix])  # all bytes between are copied only once
 
 
 def partial_body(items: list[bytes], notes: list[int]) -> bytes:

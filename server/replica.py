@@ -61,6 +61,9 @@ class Rows(Protocol):
     def scan_index_chunk(
         self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
     ) -> tuple[list[bytes], list[bytes]]: ...
+    def scan_index_rows(
+        self, index_id: int, table_id: int, low: bytes, high: bytes, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], int, bytes]: ...
     def count(self, table_id: int) -> int: ...
     def index_ready(self, index_id: int) -> bool: ...
     def index_progress(self, index_id: int) -> float: ...
@@ -173,6 +176,7 @@ class Replica:
         self.get_many = rows.get_many
         self.scan_rows = rows.scan_rows
         self.scan_index_chunk = rows.scan_index_chunk
+        self.scan_index_rows = rows.scan_index_rows
         self.count = rows.count
         self.index_ready = rows.index_ready
         self.index_progress = rows.index_progress

@@ -56,6 +56,12 @@ class FixedData:
         self._used()
         return self._rows.scan_index_chunk(index_id, low, high, limit, reverse)
 
+    def scan_index_rows(
+        self, index_id: int, table_id: int, low: bytes, high: bytes, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], int, bytes]:
+        self._used()
+        return self._rows.scan_index_rows(index_id, table_id, low, high, limit, reverse)
+
     def log_first_index(self) -> int:
         """A view has no log; the entry after it stands for all that it cannot tell."""
         return self._rows.applied_index + 1

@@ -66,7 +66,8 @@ class Reader(Protocol):
         """
 
     def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
-        """As `scan_chunk`, for who needs no keys to go on: the values, and the last whole key (b"" if none)."""
+        """As `scan_chunk`, for who needs the keys only to go on: the values, and the last whole key where there may be
+        more (b"" where there is none)."""
 
 
 class View(Reader, Protocol):
@@ -136,7 +137,7 @@ class _MemoryReader:
 
     def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
         keys, values = self.scan_chunk(low, high, limit, reverse)
-        return values, keys[-1] if keys else b""
+        return values, keys[-1] if 0 < len(keys) == limit else b""
 
     def close(self) -> None:
         self._table = SortedDict()

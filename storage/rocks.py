@@ -58,7 +58,7 @@ FORMAT_VERSION: Final = 1
 APPLIED_KEY: Final = b"m applied"
 FORMAT_KEY: Final = b"m format"
 ZSTD_LEVEL: Final = 1
-STEPPED_ROWS: Final = 32  # up to so many rows come by an iterator's steps, whose status is at hand where they end
+STEPPED_ROWS: Final = 64  # up to so many rows come by an iterator's steps, whose status is at hand where they end
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
 RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
 MOST_RECENT_BYTES: Final = 256 << 20
@@ -186,6 +186,30 @@ def _walk(cursor: RdictIter, low: bytes, high: bytes, limit: int, reverse: bool)
     return rows
 
 
+def _walk_values(cursor: RdictIter, low: bytes, limit: int) -> tuple[list[bytes], bytes]:
+    """As `_walk` from `low` up to the iterator's own bound, but the values, and the last key if there are `limit`."""
+    values: list[bytes] = []
+    add, valid, value_of, step = values.append, cursor.valid, cursor.value, cursor.next
+    cursor.seek(low)
+    for _ in range(limit - 1):
+        if not valid():
+            break
+        add(value_of())
+        step()
+    if valid():
+        add(value_of())
+        return values, cursor.key()
+    try:
+        cursor.status()
+    except Exception as error:
+        raise fault(error) from error
+    return values, b""
+
+
+def _last_key(rows: list[Row], limit: int) -> bytes:
+    return rows[-1][0] if len(rows) == limit else b""
+
+
 def _columns(rows: list[Row], skip: int) -> tuple[list[bytes], list[bytes]]:
     """The keys, without their first `skip` bytes, and the values. Two comprehensions are the fastest: 0.1 µs a row."""
     return [key[skip:] for key, _ in rows], [value for _, value in rows]
@@ -233,8 +257,12 @@ class RocksReader:
         return _columns(self._rows(low, high, limit, reverse), skip)
 
     def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
-        rows = self._rows(low, high, limit, reverse)
-        return [value for _, value in rows], rows[-1][0] if rows else b""
+        if reverse or limit > STEPPED_ROWS or low >= high or limit <= 0:
+            rows = self._rows(low, high, limit, reverse)
+            return [value for _, value in rows], _last_key(rows, limit) if rows else b""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(high)
+        return _walk_values(self._db.iter(options), low, limit)
 
     def _rows(self, low: bytes, high: bytes, limit: int, reverse: bool) -> list[Row]:
         """The rows of a chunk: 4 µs to begin, then 0.5 µs a row, 0.7 in short chunks.
@@ -308,7 +336,7 @@ class RocksView:
 
     def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
         rows = _walk(self._open_cursor(), low, high, limit, reverse) if low < high else []
-        return [value for _, value in rows], rows[-1][0] if rows else b""
+        return [value for _, value in rows], _last_key(rows, limit) if rows else b""
 
     def close(self) -> None:
         self._cursor = None

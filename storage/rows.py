@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from model.catalog import Catalog
@@ -20,13 +20,19 @@ from storage.sindex import Sindex
 HASH_MODULUS: Final = 1 << 256
 
 
-class _TablePrefixes(dict[int, bytes]):
-    def __missing__(self, table_id: int) -> bytes:
-        prefix = self[table_id] = table_prefix(table_id)
+class _Prefixes(dict[int, bytes]):
+    """What keys begin with, by the number of what they belong to: `make` is asked once for each."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, number: int) -> bytes:
+        prefix = self[number] = self._make(number)
         return prefix
 
 
-_PREFIXES: Final = _TablePrefixes()
+_PREFIXES: Final = _Prefixes(table_prefix)
+_INDEX_PREFIXES: Final = _Prefixes(sindex_prefix)
 
 
 def row_digest(key: bytes, row: bytes) -> int:
@@ -73,7 +79,7 @@ class Store(ABC):
     def scan_rows(
         self, table_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
     ) -> tuple[list[bytes], bytes]:
-        """As `scan_chunk`, with the last key alone (b"" if there are no rows): that is all one needs to go on."""
+        """As `scan_chunk`, with the last key alone (b"" if there are no more rows): that is all one needs to go on."""
         prefix = _PREFIXES[table_id]
         rows, last = self._reader.scan_values(
             prefix if low is None else prefix + low,
@@ -94,13 +100,24 @@ class Store(ABC):
         self, index_id: int, low: bytes | None, high: bytes | None, limit: int, reverse: bool = False
     ) -> tuple[list[bytes], list[bytes]]:
         """At most `limit` (index keys with their suffix, primary keys); goes on as `scan_chunk` does."""
-        return self._chunk(sindex_prefix(index_id), low, high, limit, reverse)
+        return self._chunk(_INDEX_PREFIXES[index_id], low, high, limit, reverse)
+
+    def scan_index_rows(
+        self, index_id: int, table_id: int, low: bytes, high: bytes, limit: int, reverse: bool = False
+    ) -> tuple[list[bytes], int, bytes]:
+        """The rows that at most `limit` entries lead to, how many entries these were, and the last index key if there
+        may be more."""
+        prefix = _INDEX_PREFIXES[index_id]
+        keys, last = self._reader.scan_values(prefix + low, prefix + high, limit, reverse)
+        prefix = _PREFIXES[table_id]
+        rows = self._reader.get_many([prefix + key for key in keys])
+        return [row for row in rows if row is not None], len(keys), last[PREFIX_BYTES:]
 
     def scan_index(
         self, index_id: int, low: bytes | None = None, high: bytes | None = None, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """All (index key with its suffix, primary key) in order."""
-        for key, primary_key in self._scan(sindex_prefix(index_id), low, high, reverse):
+        for key, primary_key in self._scan(_INDEX_PREFIXES[index_id], low, high, reverse):
             yield key[PREFIX_BYTES:], primary_key
 
     def _chunk(

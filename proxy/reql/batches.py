@@ -22,8 +22,7 @@ class BatchLimits:
 
     __slots__ = ("max_bytes", "max_rows", "max_seconds", "min_rows", "scaledown")
 
-    def __init__(self, env: Env) -> None:
-        options = env.options
+    def __init__(self, env: Env | None, options: dict[str, Any]) -> None:
         self.max_rows = _option(env, options, "max_batch_rows", UNBOUNDED)
         self.min_rows = min(_option(env, options, "min_batch_rows", 1), self.max_rows)
         self.max_bytes = _option(env, options, "max_batch_bytes", DEFAULT_BATCH_BYTES)
@@ -48,10 +47,18 @@ class BatchLimits:
         return self.max_rows, self.max_bytes, self.max_seconds
 
 
-def _option(env: Env, options: dict[str, Any], name: str, default: int) -> int:
+def _option(env: Env | None, options: dict[str, Any], name: str, default: int) -> int:
     if name not in options:
         return default
     value = as_integer(env, options[name])
     if value < 1:
         raise ReqlQueryLogicError(f"`{name}` must be at least 1 (got `{value}`).")
     return value
+
+
+_DEFAULTS: Final = BatchLimits(None, {})
+
+
+def batch_limits(env: Env) -> BatchLimits:
+    """What the query's options say."""
+    return BatchLimits(env, env.options) if env.options else _DEFAULTS

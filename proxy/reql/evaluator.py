@@ -14,7 +14,7 @@ from model.errors import ReqlCompileError, ReqlQueryLogicError
 from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, Promised, QueryContext
 from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
-from proxy.reql.batches import BatchLimits
+from proxy.reql.batches import batch_limits
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.feed_cursor import FeedCursor
@@ -60,7 +60,7 @@ class StreamCursor:
     def __init__(self, env: Env, stream: Stream) -> None:
         self._env = env
         self._stream = stream
-        self._limits = BatchLimits(env)
+        self._limits = batch_limits(env)
         self._left: list[bytes] = []
 
     def first_batch(self) -> Answer:
@@ -85,6 +85,8 @@ class StreamCursor:
                     return Answer(SEQUENCE, items, stream.notes())
                 break
             items += texts
+            if stream.is_over() and len(items) <= max_rows:
+                return Answer(SEQUENCE, items, stream.notes())
             size += sum(map(len, texts))
             if stream.ends_batch and len(items) >= min_rows:
                 break

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.answers import NEEDS_FIBER, PARTIAL, SEQUENCE, Answer, WaitTimeout
-from proxy.reql.batches import BatchLimits
+from proxy.reql.batches import batch_limits
 from proxy.reql.env import Env
 from proxy.reql.feed_changes import ChangeFeed
 from proxy.reql.streams import Stream
@@ -28,7 +28,7 @@ class FeedCursor:
     def __init__(self, env: Env, stream: Stream, returns_empty_batches: bool) -> None:
         self._env = env
         self._stream = stream
-        self._limits = BatchLimits(env)
+        self._limits = batch_limits(env)
         self._left: list[bytes] = []
         self._was_full = False  # the last batch: then there may be more at once, or it was the end
         self._empty_after_s = self._limits.max_seconds if returns_empty_batches else None

@@ -83,6 +83,10 @@ class Stream(Value):
         """Whether what was given so far is to be sent before more is asked for."""
         return False
 
+    def is_over(self) -> bool:
+        """Whether it is known already that nothing comes after the rows that were given."""
+        return False
+
     def close(self) -> None:
         """Gives back what the source holds."""
 

@@ -18,7 +18,8 @@ from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, IteratorStream, Rows, Str
 from proxy.reql.traffic import Traffic
 from proxy.reql.values import Table, TableSlice
 
-FIRST_ENTRIES: Final = 32  # of an index at first: they are small, and a lookup is to come to its end in one chunk
+FIRST_ENTRIES: Final = 64  # of an index at first: they are small, and a lookup is to come to its end in one chunk
+MOST_RANGES: Final = 32  # of an index that are looked into between two breaths
 
 
 class StoredTable:
@@ -152,6 +153,9 @@ class TableScan(Stream):
         self._limit = min(limit * 4, MAX_CHUNK)
         return rows  # type: ignore[no-any-return]
 
+    def is_over(self) -> bool:
+        return self._done and not self._expanding
+
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
         return None if texts is None else list(map(d.loads, texts))
@@ -184,26 +188,38 @@ class IndexScan(Stream):
         self.source.prepare_read(env)
         limit = self._limit
         index_keys, keys = env.data.scan_index_chunk(self.index.index_id, self._low, self._high, limit, self._reverse)
-        self.source.traffic.read += len(keys)
-        if len(index_keys) < limit:
+        self._passed(len(keys), index_keys[-1] if index_keys else b"")
+        return index_keys, keys
+
+    def _passed(self, count: int, last: bytes) -> None:
+        """Goes on behind so many entries."""
+        self.source.traffic.read += count
+        limit = self._limit
+        if count < limit:
             self._done = True
         elif self._reverse:
-            self._high = index_keys[-1]
+            self._high = last
         else:
-            self._low = index_keys[-1] + b"\x00"
+            self._low = last + b"\x00"
         self._limit = min(limit * 4, MAX_CHUNK)
-        return index_keys, keys
 
     def skip_to(self, low: bytes) -> None:
         """Leaves out all entries before `low` (index key bytes): how `distinct` jumps from value to value."""
         self._low = low
 
     def source_texts(self, env: Any) -> list[bytes] | None:
-        entries = self.entries(env)
-        if entries is None:
+        if self._done:
             return None
-        rows = env.data.get_many(self.source.table.table_id, entries[1])
-        return [row for row in rows if row is not None]
+        source = self.source
+        source.prepare_read(env)
+        rows, count, last = env.data.scan_index_rows(
+            self.index.index_id, source.table.table_id, self._low, self._high, self._limit, self._reverse
+        )
+        self._passed(count, last)
+        return rows  # type: ignore[no-any-return]
+
+    def is_over(self) -> bool:
+        return self._done and not self._expanding
 
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
@@ -233,6 +249,9 @@ class KeyedRows(Stream):
         rows = env.data.get_many(self.source.table.table_id, self._encoded[at : at + MAX_CHUNK])
         return [row for row in rows if row is not None]
 
+    def is_over(self) -> bool:
+        return self._at >= len(self._encoded) and not self._expanding
+
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
         return None if texts is None else list(map(d.loads, texts))
@@ -250,7 +269,7 @@ def _entries(key: Any) -> tuple[bytes, bytes]:
 class KeyedIndexRows(Stream):
     """get_all by secondary index: one range for each key, in the order of the keys' bytes."""
 
-    __slots__ = ("_expected", "_ranges", "_scan", "index", "keys", "source")
+    __slots__ = ("_high", "_limit", "_low", "_ranges", "_wanted", "index", "keys", "source")
     has_texts = True
 
     def __init__(self, source: StoredTable, index: Index, keys: list[Any]) -> None:
@@ -259,25 +278,38 @@ class KeyedIndexRows(Stream):
         self.index = index
         self.keys = keys
         self._ranges = sorted(map(_entries, keys), reverse=True)
-        self._scan: IndexScan | None = None
-        self._expected: int | None = None
+        self._low = self._high = b""  # what is left of a range that was begun
+        self._wanted = self._limit = FIRST_ENTRIES
 
     def expect(self, rows: int) -> None:
-        self._expected = rows
+        self._wanted = max(1, min(rows, MAX_CHUNK))
 
     def source_texts(self, env: Any) -> list[bytes] | None:
-        while True:
-            if self._scan is None:
+        if not self._low and not self._ranges:
+            return None
+        source = self.source
+        source.prepare_read(env)
+        table_id, index_id = source.table.table_id, self.index.index_id
+        rows: list[bytes] = []
+        for _ in range(MOST_RANGES):
+            if not self._low:
                 if not self._ranges:
-                    return None
-                whole = TableSlice(Table(None, self.source.table.name, self.source))  # type: ignore[arg-type]
-                self._scan = IndexScan(self.source, self.index, self._ranges.pop(), whole)
-                if self._expected is not None:
-                    self._scan.expect(self._expected)
-            texts = self._scan.source_texts(env)
-            if texts is not None:
-                return texts
-            self._scan = None
+                    break
+                self._low, self._high = self._ranges.pop()
+                self._limit = self._wanted
+            limit = self._limit
+            more, count, last = env.data.scan_index_rows(index_id, table_id, self._low, self._high, limit)
+            source.traffic.read += count
+            rows += more
+            self._low = last and last + b"\x00"
+            if last:
+                self._limit = min(limit * 4, MAX_CHUNK)
+            if len(rows) >= self._wanted:
+                break
+        return rows
+
+    def is_over(self) -> bool:
+        return not self._low and not self._ranges and not self._expanding
 
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)

@@ -42,7 +42,24 @@ def test_the_first_rows_are_the_beginning_of_all_rows(run: Any, t: None, source:
 
 def test_no_more_than_the_limit_is_read(world: Any, run: Any, t: None) -> None:
     read: list[int] = []
-    get_many = world.data.get_many
-    world.data.get_many = lambda table_id, keys: read.append(len(keys)) or get_many(table_id, keys)
+    store_get_many = world.machine.engine.get_many
+    world.machine.engine.get_many = lambda keys: read.append(len(keys)) or store_get_many(keys)
     assert len(run(T.get_all(1, index="k").limit(1))) == 1
     assert read == [1]
+
+
+def test_the_rows_under_many_keys_come_in_one_batch_and_in_order(run: Any, t: None) -> None:
+    keys = [*range(-40, 3), *range(3, 200)]
+    assert len(run(T.get_all(*keys, index="k"))) == len(ROWS)
+    assert [row["k"] for row in run(T.get_all(*keys, index="k").limit(601))] == [0] * 300 + [1] * 300 + [2]
+    assert run(T.get_all(*range(3, 200), index="k")) == []
+
+
+def test_a_stream_that_has_come_to_its_end_says_so_at_once(world: Any, t: None) -> None:
+    for term in (T.get_all(1, index="k"), T.between(1, 2, index="k"), T.get_all(1, 2, 3), T.limit(5), T.between(0, 9)):
+        found = world.start(term)
+        assert (found.kind, found.cursor) == ("sequence", None), str(term)
+    found = world.start(T.between(0, 9).filter({"m": 3}))
+    assert (found.kind, len(found.items)) == ("sequence", 1)
+    expanded = world.start(T.between(0, 9).concat_map(lambda row: r.range(5)), max_batch_rows=20)
+    assert (expanded.kind, len(expanded.items)) == ("partial", 5)

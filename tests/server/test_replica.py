@@ -55,7 +55,7 @@ class NoRows:
 
     def __init__(self):
         self.catalog = Catalog()
-        self.get = self.get_many = self.scan_rows = self.scan_index_chunk = None
+        self.get = self.get_many = self.scan_rows = self.scan_index_chunk = self.scan_index_rows = None
         self.count = self.index_ready = self.index_progress = None
 
 

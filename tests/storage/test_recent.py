@@ -1,5 +1,7 @@
 """Values kept in memory: always those of the engine, and never too many."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,7 +97,7 @@ def test_a_generation_leaves_bit_by_bit():
         recent.get(b"%03d" % number)
         left.append(len(recent._leaving))
     assert max(left) > 10
-    assert all(before - after <= 1 for before, after in zip(left, left[1:], strict=False))
+    assert all(before - after <= 1 for before, after in pairwise(left))
 
 
 def test_what_is_asked_for_again_outlives_what_is_not():

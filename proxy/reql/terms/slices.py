@@ -54,6 +54,9 @@ class Slice(Stream):
         right = self.right
         return right is not None and (self.left >= right or self._passed >= right)
 
+    def is_over(self) -> bool:
+        return (self._is_done() or self.inner.is_over()) and not self._expanding
+
     def _within(self, rows: list[Any] | None) -> list[Any] | None:
         """Those of the next rows that are in the slice."""
         if rows is None:
