@@ -25,6 +25,7 @@ from backup.plan_expiry import policy_from
 from backup.synthesis import synthesise as make_image
 from backup.vault import Vault
 from backup.verify import verify as look_deep
+from model.errors import UnfitArchive
 from storage.image import Image
 
 STEPS: Final = frozenset({"log", "files", "objects"})  # what progress is told of, beside the rows of tables
@@ -36,13 +37,26 @@ def steps_of(line: Line) -> Progress:
 
 
 def capture(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
-    """Takes a base image of the checkpoint in folder `checkpoint`; `order` holds the fields of capture.Order."""
-    order = Order(**{**job["order"], "selection": tuple(job["order"].get("selection", ()))})
+    """Enters the vault, waits to hear of what an image is wanted, and takes it.
+
+    Fields: vault, cluster_id, is_known, label (its vault.json as another server sees it, or null). Tells `entered` with
+    the label; then a line has to come with `checkpoint` (a folder), `order` (the fields of capture.Order) and `hold`.
+    """
     vault = open_vault(access_from(job["vault"]))
-    enter(vault, order.cluster_id, bool(job.get("is_known")), int(time.time() * 1000))
-    with Image(Path(job["checkpoint"])) as image:
+    enter(vault, job["cluster_id"], bool(job["is_known"]), int(time.time() * 1000))
+    label = vault.label()
+    if job["label"] not in (None, label):
+        raise UnfitArchive(
+            f"{vault.url} is another place here than on the server that leads.",
+            "A vault that is a folder has to be the same one, shared by all servers, for each of them to write to it.",
+        )
+    line.tell("entered", label=label)
+    while (wanted := line.newest_order(timeout_s=60)) is None:
+        pass  # when the server ends, so does this process
+    order = Order(**{**wanted["order"], "selection": tuple(wanted["order"]["selection"])})
+    with Image(Path(wanted["checkpoint"])) as image:
         manifest = take_image(image, vault, order, line.progress)
-    if job.get("hold"):
+    if wanted["hold"]:
         holds.hold(vault, order.image)
     return as_plain(manifest)
 

@@ -91,7 +91,7 @@ class _Shipping:
         shipper = Shipper(vault, self._tail, self._job["cluster_id"], _now_ms, time.monotonic)
         shipper.begin(bool(self._job.get("is_known")), int(self._job["start_after"]), known)
         self._shipper = shipper
-        self._line.tell("ready", index=shipper.shipped_index, time_ms=shipper.shipped_ms)
+        self._line.tell("ready", index=shipper.shipped_index, time_ms=shipper.shipped_ms, label=vault.label())
 
 
 def _now_ms() -> int:

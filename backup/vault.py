@@ -172,7 +172,10 @@ class Vault:
         return dict(label)
 
     def claim(self, cluster_id: str, time_ms: int) -> None:
-        """Makes a new vault this cluster's; raises UnfitArchive if it is another's."""
+        """Makes a new vault this cluster's; raises UnfitArchive if it is another's.
+
+        Its label gets an id, by which servers can tell whether they see the same place.
+        """
         label = self.label()
         if label is not None:
             if label["cluster_id"] != cluster_id:
@@ -181,7 +184,8 @@ class Vault:
                     "Every cluster needs a vault of its own: choose another folder.",
                 )
             return
-        text = json.dumps({"format": FORMAT, "cluster_id": cluster_id, "created_ms": time_ms}).encode()
+        new = {"format": FORMAT, "id": secrets.token_hex(8), "cluster_id": cluster_id, "created_ms": time_ms}
+        text = json.dumps(new).encode()
         with _Doing(self, f"write {LABEL}"):
             self._write(self._path(LABEL), text)
 

@@ -1,12 +1,15 @@
-"""Backups of a cluster: the leader works, and whoever leads next goes on without a hole and without a lie."""
+"""Backups of a cluster: followers take the images, whoever leads goes on, without a hole and without a lie."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from rethinkdb import errors, r
 
 from integration.backup_kit import SYSTEM, add_vault, done, shipped, until, vault
 from integration.cluster_kit import Cluster
+from server.child import ROOT, ServerProcess
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -16,6 +19,19 @@ def cluster(tmp_path):
     cluster = Cluster(tmp_path).grow(3)
     yield cluster
     cluster.close()
+
+
+def restored(vault_folder, folder):
+    """All rows of the table `test.t` in the newest moment that a vault holds, out of a new server's mouth."""
+    command = ("restore", "--to", "latest", "--vault", f"file://{vault_folder}", "--data-dir", str(folder))
+    done = subprocess.run([sys.executable, "-m", "server", *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "restore successful" in done.stdout, done.stdout + done.stderr
+    server = ServerProcess(folder, "--no-http")
+    try:
+        with server.connect() as conn:
+            return list(r.table("t").order_by(index="id").run(conn))
+    finally:
+        server.kill()
 
 
 def rows(number):
@@ -64,3 +80,75 @@ def test_a_new_leader_goes_on(cluster, tmp_path):
     report = done(conn, "backup_tasks", task="verify", depth="rows")["result"]["main"]
     assert (report["problems"], report["images"]) == ([], 3)
     assert done(conn, "backup_tasks", task="drill")["result"]["main"]["rows"] == 3600
+
+
+def test_a_follower_takes_the_image(cluster, tmp_path):
+    leader = cluster.leader()
+    conn = leader.connect()
+    add_vault(conn, f"file://{tmp_path}/vault")
+    r.table_create("t").run(conn)
+    r.table("t").insert(rows(3000)).run(conn)
+    written = list(r.table("t").order_by(index="id").run(conn))
+    row = done(conn, name="first")
+    assert row["server"] in [follower.name for follower in cluster.followers()]
+    assert (row["rows"], row["warnings"], row["state"]) == (3000, [], "successful")
+    logged = SYSTEM.table("backup_log").filter({"event": "backup successful"}).nth(0).run(conn)
+    assert logged["server"] == row["server"] and f"by server {row['server']}" in logged["message"]
+    for member in cluster.members:  # whoever is asked
+        with member.connect() as other:
+            assert SYSTEM.table("backups").get(row["id"]).run(other) == row
+    assert not list(tmp_path.glob("s*/backup/checkpoint-*"))
+    shipped(conn)
+    assert restored(tmp_path / "vault", tmp_path / "new") == written
+    [image] = done(conn, "backup_tasks", task="look")["result"]["main"]["images"]
+    assert (image["log_index"], image["rows"]) == (row["log_index"], 3000)
+
+
+def test_followers_without_a_vaults_secret_leave_the_image_to_the_leader(tmp_path, monkeypatch):
+    cluster = Cluster(tmp_path)
+    try:
+        monkeypatch.setenv("OPTION_OF_THE_STORE", "yes")
+        leader = cluster.add()
+        monkeypatch.delenv("OPTION_OF_THE_STORE")
+        cluster.grow(3)
+        conn = leader.connect()
+        add_vault(conn, f"file://{tmp_path}/vault", environment={"auto_mkdir": "OPTION_OF_THE_STORE"})
+        r.table_create("t").run(conn)
+        r.table("t").insert(rows(100)).run(conn)
+        row = done(conn)
+        assert (row["server"], row["rows"]) == (leader.name, 100)
+        assert sorted(warning[:16] for warning in row["warnings"]) == ["not taken by s2:", "not taken by s3:"]
+        assert all("OPTION_OF_THE_STORE, which is not set" in warning for warning in row["warnings"])
+        report = done(conn, "backup_tasks", task="verify", depth="files")["result"]["main"]
+        assert (report["problems"], report["images"]) == ([], 1)
+    finally:
+        cluster.close()
+
+
+def test_a_follower_killed_in_the_middle_is_followed_by_another_server(cluster, tmp_path):
+    leader = cluster.leader()
+    conn = leader.connect()
+    add_vault(conn, f"file://{tmp_path}/vault")
+    r.table_create("t").run(conn)
+    r.table("t").insert(rows(1000)).run(conn)
+    SYSTEM.table("backups").insert({"id": "slow", "max_bytes_per_s": 60_000}).run(conn)
+    taking = until(lambda: SYSTEM.table("backups").filter({"id": "slow"})[0].run(conn))
+    name = until(lambda: SYSTEM.table("backups").get("slow")["server"].run(conn))
+    victim = next(member for member in cluster.members if member.name == name)
+    assert victim is not leader and taking["state"] in ("queued", "running")
+    until(lambda: SYSTEM.table("backups").get("slow")["rows"].run(conn) > 0)
+    victim.kill()
+    row = until(
+        lambda: SYSTEM.table("backups").filter({"id": "slow", "state": "successful"}).nth(0).default(None).run(conn),
+        120,
+    )
+    assert row["server"] not in (name, leader.name) and row["rows"] == 1000
+    [warning] = row["warnings"]
+    assert warning.startswith(f"not taken by {name}: ")
+    victim.start()
+    cluster.wait_for_voters(3)
+    r.table("t").insert(rows(10)).run(conn)
+    assert done(conn)["rows"] == 1010
+    assert not list(tmp_path.glob("s*/backup/checkpoint-*"))
+    report = done(conn, "backup_tasks", task="verify", depth="rows")["result"]["main"]
+    assert (report["problems"], report["images"]) == ([], 2)

@@ -53,6 +53,7 @@ from server.cluster_plug import ClusterPlug, open_log, raft_config
 from server.cluster_servers import servers_of
 from server.folder import DataFolder
 from server.http_client import HttpClient
+from server.image_plug import plug_images
 from server.javascript import JavascriptEngines
 from server.replica import Replica
 from server.restore_plug import plug_restores
@@ -144,6 +145,7 @@ class Assembly:
             self._propose,
             on_fatal,
         )
+        self._images = plug_images(self._backups, self._plug.cluster, reactor)
         self._system.add(*self._plug.tables())
         self._clients = self._make_clients()
         self._recent_log = RecentLog(started_s=self._system.site.started)
@@ -240,6 +242,7 @@ class Assembly:
     # -- inside
 
     def _stop_chores(self) -> None:
+        self._images.stop()
         self._backups.stop()
         if self._chores.running:
             self._chores.stop()
@@ -395,6 +398,7 @@ class Assembly:
     def _every_second(self) -> None:
         self._ledger.tick(self._clients.queries_total, self._machine.catalog.tables)
         self._backups.tick()
+        self._images.tick()
         self._restores.tick()
         self._feeds.poll()
         self._views.drop_idle()

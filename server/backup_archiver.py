@@ -60,6 +60,7 @@ class Shipping:
         self.child: Child | None = None
         self.state = STARTING
         self.error = ""
+        self.label: dict[str, Any] | None = None  # the vault's vault.json, once it was seen
         self.shipped_index: int | None = None
         self.shipped_ms = 0
         self.bytes = 0
@@ -137,9 +138,20 @@ class Archiver:
                 if access_from(before) != access_from(document) or document["pause"]:
                     self._end(shipping, "The vault was changed.")
                     shipping.shipped_index, shipping.state, shipping.retry_at_s = None, STARTING, 0.0
+                    shipping.label = None
         for vault_id, document in documents.items():
             if vault_id not in self.shippings:
                 self.shippings[vault_id] = Shipping(document)
+
+    def label(self, vault_id: str) -> dict[str, Any] | None:
+        """What a vault's vault.json says here; None if it was not seen yet."""
+        shipping = self.shippings.get(vault_id)
+        return None if shipping is None else shipping.label
+
+    def note_label(self, vault_id: str, label: dict[str, Any]) -> None:
+        """Who else looks at a vault saw this."""
+        if vault_id in self.shippings:
+            self.shippings[vault_id].label = label
 
     def _order(self, shipping: Shipping, last: int) -> Row:
         first = self._state.first_index
@@ -201,6 +213,7 @@ class Archiver:
             if shipping.state == UNAVAILABLE:
                 log.info("vault %s is back", shipping.name)
             shipping.state, shipping.error = OK, ""
+            shipping.label = event.get("label", shipping.label)
             shipping.shipped_index, shipping.shipped_ms = event["index"], event["time_ms"]
             shipping.bytes += event.get("bytes", 0)
             self._note(shipping, event["index"])

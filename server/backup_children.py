@@ -47,6 +47,7 @@ class Child(asyncio.SubprocessProtocol):
         self._job = job
         self._on_event = on_event
         self._transport: Any = None
+        self._unsent: list[bytes] = []  # said to it before it was there
         self._buffer = bytearray()
         self._errors = b""
         self._outcome: dict[str, Any] | None = None
@@ -56,8 +57,11 @@ class Child(asyncio.SubprocessProtocol):
     # -- for the server
 
     def send(self, order: Mapping[str, Any]) -> None:
-        """Sends a line to a child that is running; a child that is gone hears nothing."""
-        pipe = None if self._transport is None else self._transport.get_pipe_transport(0)
+        """Sends a line to a child, once it runs; a child that is gone hears nothing."""
+        if self._transport is None:
+            self._unsent.append(_line(order))
+            return
+        pipe = self._transport.get_pipe_transport(0)
         if pipe is not None and not pipe.is_closing():
             pipe.write(_line(order))
 
@@ -71,7 +75,8 @@ class Child(asyncio.SubprocessProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        transport.get_pipe_transport(0).write(_line(self._job))
+        transport.get_pipe_transport(0).write(b"".join((_line(self._job), *self._unsent)))
+        self._unsent.clear()
         if self._failure is not None:
             transport.kill()
 

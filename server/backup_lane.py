@@ -20,6 +20,8 @@ log = logging.getLogger("rewinddb.backup")
 
 Done = Callable[..., None]
 TELL_EVERY_S: Final = 0.2
+LOST_LEAD: Final = "This server does not lead any more."
+ORPHANED: Final = "The server that led stopped before it was done, or lost the lead."
 
 
 class Job:
@@ -98,6 +100,8 @@ class Lane:
         """Starts the oldest job that waits, if none is running."""
         if self._is_stopped or not self._ledger.is_leader():
             self._has_looked_back = False
+            if self._job is not None and not self._job.cancelled:
+                self._job.cancel(LOST_LEAD)
             return
         if not self._has_looked_back:
             self._has_looked_back = True
@@ -134,7 +138,7 @@ class Lane:
         for row in list(self._ledger.documents(self.collection).values()):
             if row["state"] == RUNNING and (self._job is None or self._job.id != row["id"]):
                 over = {"state": FAILED, "finished": time_at(self._ledger.now_ms())}
-                self._finish({**row, **over, "error": "The server stopped before it was done."})
+                self._finish({**row, **over, "error": ORPHANED})
 
     def _start(self, document: Row) -> None:
         started = {**document, "state": RUNNING, "started": time_at(self._ledger.now_ms())}

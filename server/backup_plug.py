@@ -67,6 +67,10 @@ class ServerData:
     def catalog(self) -> Catalog:
         return self._machine.catalog
 
+    @property
+    def applied_index(self) -> int:
+        return self._machine.applied_index
+
     def count(self, table_id: int) -> int:
         return self._machine.store.count(table_id)
 

@@ -191,6 +191,7 @@ def backup_document(key: Any, row: Mapping[str, Any], catalog: Catalog, now_ms: 
         "vaults": vaults or sorted(document["name"] for document in catalog.documents(VAULTS).values()),
         "max_bytes_per_s": limit,
         "hold": hold,
+        "server": None,
         "images": [],
     }
     return document, wait

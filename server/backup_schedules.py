@@ -84,7 +84,7 @@ class Schedules:
             name = default_name(document["databases"], document["tables"], now_ms)
             job = {**job_fields(str(uuid4()), name, now_ms, SCHEDULER), "schedule": document["name"], "vaults": vaults}
             job |= {"databases": document["databases"], "tables": document["tables"]}
-            return BACKUPS, {**job, "max_bytes_per_s": 0, "hold": False, "images": []}
+            return BACKUPS, {**job, "max_bytes_per_s": 0, "hold": False, "server": None, "images": []}
         parts = document["parts"]
         part = [document["runs"] % parts + 1, parts] if parts > 1 else None
         job = {**new_task(action, vaults, now_ms, SCHEDULER), "schedule": document["name"], "part": part}

@@ -1,9 +1,9 @@
 """Backups as a part of the server: vaults that the log flows into, jobs, schedules, alarms, and their tables.
 
 One rule: nothing here is in the way of a query. What takes long is a child process or a thread; what is kept goes
-through the log like any change; only the leader works.
+through the log like any change. The leader sees to all of it; images may be taken by another member for it.
 
-    rows in system tables ──► documents in the log ──► lanes (jobs) ──► children ──► vaults
+    rows in system tables ──► documents in the log ──► lanes (jobs) ──► children, here or there ──► vaults
                                                    └─► archiver (log) ──► a child per vault ──► vault
 """
 
@@ -27,7 +27,9 @@ from server.backup_ledger import Ledger
 from server.backup_restore import Restores
 from server.backup_rows import BACKUPS, RESTORES, SUCCESSFUL, TASKS, VAULTS, Row, new_task
 from server.backup_schedules import Schedules
-from server.backup_work import BackupWork, Source
+from server.backup_work import BackupWork
+from server.image_taking import ImageTaker, Source
+from server.image_work import ImageWork
 
 log = logging.getLogger("rewinddb.backup")
 
@@ -89,16 +91,7 @@ class BackupService:
         self.children = children
         self.ledger = ledger = Ledger(lambda: source.catalog, propose, is_leader, now_ms, changed)
         self.work = BackupWork(
-            source,
-            ledger,
-            children,
-            Pauses(clock),
-            deferToThread,
-            folder,
-            cluster_id,
-            version,
-            settings.stall_s,
-            settings.max_bytes_per_s,
+            ledger, children, Pauses(clock), deferToThread, folder, cluster_id, version, settings.stall_s
         )
         self.archiver = Archiver(
             state,
@@ -109,6 +102,18 @@ class BackupService:
             now_ms,
             settings.max_log_bytes,
         )
+        self.taker = ImageTaker(
+            source,
+            children,
+            Pauses(clock),
+            deferToThread,
+            folder,
+            cluster_id,
+            version,
+            settings.stall_s,
+            settings.max_bytes_per_s,
+        )
+        self.images = ImageWork(self.taker, ledger, self.archiver, self.work.vault)
         self.restores = restores or Restores()
         seconds = children.seconds
         self.lanes = {
@@ -152,7 +157,7 @@ class BackupService:
     # -- inside
 
     async def _back_up(self, job: Job) -> Row:
-        result = await self.work.back_up(job)
+        result = await self.images.back_up(job)
         for image in result["images"]:
             self._after_new_image(self.work.vault(image["vault"]))
         return result
@@ -206,16 +211,24 @@ def _subject(row: Row) -> str:
     return ", ".join(named) or "the whole server"
 
 
+def _by(row: Row) -> str:
+    """Which server took it; rows of an earlier version do not say."""
+    return f" by server {row['server']}" if row.get("server") else ""
+
+
+_TOLD_OF_BACKUPS: Final = ("name", "databases", "tables", "rows", "bytes", "log_index", "seconds")
+
+
 def told_backup(row: Row) -> tuple[str, str, Row]:
     """The row of `backup_log` for a finished backup."""
-    fields = {name: row[name] for name in ("name", "databases", "tables", "rows", "bytes", "log_index", "seconds")}
-    fields |= {"backup": row["id"], "where": row["images"], "error": row["error"]}
+    fields = {name: row[name] for name in _TOLD_OF_BACKUPS}
+    fields |= {"backup": row["id"], "where": row["images"], "error": row["error"], "server": row.get("server")}
     if row["state"] != SUCCESSFUL:
-        return "backup failed", f"backup failed: {row['name']} of {_subject(row)}: {row['error']}", fields
+        return "backup failed", f"backup failed: {row['name']} of {_subject(row)}{_by(row)}: {row['error']}", fields
     places = ", ".join(f"{image['vault']} ({image['url']})" for image in row["images"])
     message = (
         f"backup successful: {row['name']} of {_subject(row)}: {row['rows']} rows, {row['bytes']} bytes at log index "
-        f"{row['log_index']} in {row['seconds']} s, in {places}"
+        f"{row['log_index']} in {row['seconds']} s{_by(row)}, in {places}"
     )
     return "backup successful", message, fields
 

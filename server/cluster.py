@@ -28,7 +28,7 @@ from server.cluster_health import figures_of, health_of
 from server.cluster_ports import Links
 from server.cluster_queries import update_member
 from server.cluster_stalls import StallMeter
-from server.cluster_vitals import FAREWELL, MARK, VITALS, Hearsay, Vitals, encode_vitals
+from server.cluster_vitals import FAREWELL, KIND_BYTES, MARK, VITALS, Hearsay, Vitals, encode_vitals
 from server.members import (
     FEATURES,
     JOINT_CHANGES,
@@ -110,6 +110,7 @@ class Cluster:
         self._propose = propose
         self._on_removed = on_removed
         self._hearsay = Hearsay(reactor.seconds)
+        self._hearers: dict[bytes, Callable[[int, bytes], None]] = {}
         self._chores = LoopingCall(self.every_second)
         self._chores.clock = reactor
         self._members: dict[int, Member] = {}
@@ -304,8 +305,18 @@ class Cluster:
             self._moved_to(member, self._hearsay.take(member, payload).address)
         elif payload.startswith(FAREWELL):
             self._on_removed(WAS_REMOVED)
-        elif not payload.startswith(MARK):  # else from a newer version
+        elif not payload.startswith(MARK):
             self._forwarder.receive(member, payload)
+        elif payload[:KIND_BYTES] in self._hearers:  # else from a newer version
+            self._hearers[payload[:KIND_BYTES]](member, payload)
+
+    def listen_for(self, kind: bytes, hear: Callable[[int, bytes], None]) -> None:
+        """From now on `hear(member, message)` gets what begins with that mark; it may raise msgspec.DecodeError."""
+        self._hearers[kind] = hear
+
+    def send(self, member: int, message: bytes) -> bool:
+        """Sends a message that begins with a mark, maybe in vain; False if there is no link to the member."""
+        return self._links.send_query(member, message)
 
     def _moved_to(self, member: int, address: str) -> None:
         """A member says where it is; the links follow it before its document does."""

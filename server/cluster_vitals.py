@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 MARK: Final = b"\xc1"  # no MessagePack value begins with it: tells these messages from those of queries
+KIND_BYTES: Final = 2  # the mark, and a letter for the kind of message
 VITALS: Final = MARK + b"V"
 FAREWELL: Final = MARK + b"R"  # to a member that was removed and may not hear of it through Raft any more
 FRESH_S: Final = 5.0

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, succeed
 from model.catalog import Catalog
 from model.errors import NotLeader, RewindError
 from server.backup_alarms import Alarms, Thresholds
-from server.backup_lane import Lane
+from server.backup_lane import LOST_LEAD, ORPHANED, Lane
 from server.backup_ledger import KEPT_JOBS, KEPT_LOG_ROWS, Ledger
 from server.backup_rows import (
     BACKUPS,
@@ -118,7 +118,7 @@ def test_what_ran_when_the_server_ended_has_failed(world, lane, work):
     world.put(BACKUPS, backup("old", RUNNING))
     lane.tick()
     row = world.rows(BACKUPS)["old"]
-    assert (row["state"], row["error"]) == (FAILED, "The server stopped before it was done.")
+    assert (row["state"], row["error"]) == (FAILED, ORPHANED)
     assert row["finished"] is not None and world.log() == ["backup failed"]
     assert not work.begun
 
@@ -136,6 +136,23 @@ def test_nothing_begins_where_nobody_leads_and_an_unkept_end_is_no_success(world
     world.leads = True
     lane.tick()
     assert world.rows(BACKUPS)["a"]["state"] == FAILED
+
+
+def test_a_server_that_lost_the_lead_ends_what_it_had_begun(world, lane, work):
+    world.put(BACKUPS, backup("a"))
+    lane.tick()
+    job, outcome = work.begun[0]
+    heard = []
+    job.on_cancel = heard.append
+    world.leads = False
+    lane.tick()
+    lane.tick()
+    assert heard == [LOST_LEAD]
+    outcome.callback({"rows": 1, "bytes": 1})
+    world.leads = True  # another one, in truth
+    lane.tick()
+    assert world.rows(BACKUPS)["a"]["error"] == ORPHANED
+    assert world.log() == ["backup failed"]
 
 
 def test_a_cancelled_job_has_failed_even_if_its_work_came_through(world, lane, work):
