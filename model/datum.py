@@ -283,7 +283,7 @@ def merge_plain(left: Datum, right: Datum) -> Datum:
     if type(left) is not dict or type(right) is not dict or PTYPE_KEY in left or PTYPE_KEY in right:
         return merge(left, right)
     merged = {**left, **right}
-    for key in left.keys() & right.keys():
-        if type(right[key]) is dict:
+    for key in left if len(left) < len(right) else right:
+        if key in left and type(right.get(key)) is dict:
             merged[key] = merge(left[key], right[key])
     return merged

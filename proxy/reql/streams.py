@@ -90,6 +90,10 @@ class Stream(Value):
     def close(self) -> None:
         """Gives back what the source holds."""
 
+    def keeps_texts(self) -> bool:
+        """Whether its rows are rows of its source, as they are stored."""
+        return self.has_texts and not self.grouped and all(operation.keeps_rows for operation in self.operations)
+
     def expect(self, rows: int) -> None:
         """Says that no more than so many rows will be asked for, so that the source need not read ahead."""
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rethinkdb import r
+
+from model.errors import ReqlError
 
 LEFT = [{"id": 1, "k": "x"}, {"id": 2, "k": "y"}, {"id": 3}, {"id": 4, "k": "x"}]
 RIGHT = [{"id": "x", "n": 1}, {"id": "y", "n": 2}, {"id": "z", "n": 2}]
@@ -78,6 +82,21 @@ class TestEqJoin:
             {"id": 0, "k": 0, "a": {"x": 1}}
         ]
 
+    def test_by_index_gives_each_row_as_often_as_it_is_found(self, run, tables):
+        a, b = tables
+        assert run(a.order_by(index="id").eq_join("id", b, index="n")) == [
+            {"left": LEFT[0], "right": RIGHT[0]},
+            *({"left": LEFT[1], "right": row} for row in RIGHT[1:]),
+        ]
+        assert run(a.order_by(index="id").eq_join("id", b, index="n").zip()) == [
+            {**LEFT[0], **RIGHT[0]}, {**LEFT[1], **RIGHT[1]}, {**LEFT[1], **RIGHT[2]}
+        ]  # fmt: skip
+
+    def test_blames_the_whole_row(self, failure, tables):
+        a, b = tables
+        kind, message, _ = failure(a.order_by(index="id").eq_join(lambda row: row["id"] + row["k"], b))
+        assert (kind, message) == ("ReqlQueryLogicError", "Expected type NUMBER but found STRING.")
+
     def test_null_finds_nothing(self, run, tables):
         assert run(r.expr([{"r": None}, {}]).eq_join("r", tables[1])) == []
 
@@ -85,6 +104,43 @@ class TestEqJoin:
         a, b = tables
         assert failure(a.eq_join("k", b.filter({})))[1:] == ("Expected type TABLE but found SELECTION:", [2])
         assert failure(a.eq_join(5, b))[1:] == ("Expected type STRING but found NUMBER.", [1])
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(-1, 1), st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from('ab"é'), inner, max_size=2)),
+    max_leaves=4,
+)
+ODD_VALUES = st.sampled_from(
+    [{"$reql_type$": "LITERAL", "value": {"a": 1}}, {"$reql_type$": "TIME", "epoch_time": 1, "timezone": "+00:00"}]
+)
+NAMES = st.sampled_from(["a", "b", "z", "é", 'x"y', "a\\b", "id2"])
+ROWS = st.lists(st.dictionaries(NAMES, st.one_of(VALUES, VALUES, ODD_VALUES), max_size=6), max_size=6)
+
+
+@given(ROWS, ROWS, st.lists(st.one_of(st.none(), st.integers(0, 6)), min_size=6, max_size=6))
+def test_a_join_of_texts_is_the_join_of_the_data(world_of_module, lefts, rights, refs):
+    world = world_of_module
+    for name, rows in (("left", lefts), ("right", rights)):
+        if name in world.machine.catalog.databases["test"].tables:
+            world.run(r.table_drop(name))
+        world.make_table(name, [{**row, "id": at} for at, row in enumerate(rows)])
+    for at, ref in zip(range(len(lefts)), refs, strict=False):
+        if ref is not None:
+            world.run(r.table("left").get(at).update({"ref": ref}))
+    texts = r.table("left").order_by(index="id")
+    data = texts.map(lambda row: row)  # of which nobody knows the texts
+    for by in ("ref", lambda row: row["ref"]):
+        joined = [rows.eq_join(by, r.table("right")) for rows in (texts, data)]
+        for of_texts, of_data in (joined, [pairs.zip() for pairs in joined]):
+            assert _outcome(world, of_texts) == _outcome(world, of_data)
+
+
+def _outcome(world, query):
+    try:
+        return world.start(query).items
+    except ReqlError as error:
+        return error.message, error.path
 
 
 class TestUnion:

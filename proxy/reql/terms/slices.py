@@ -38,8 +38,7 @@ class Slice(Stream):
     @property
     def has_texts(self) -> bool:  # type: ignore[override]
         """Whether rows come as they are stored."""
-        inner = self.inner
-        return inner.has_texts and all(operation.keeps_rows for operation in inner.operations) and not inner.grouped
+        return self.inner.keeps_texts()
 
     def source_chunk(self, env: Any) -> Rows | None:
         if self.has_texts:
