@@ -16,7 +16,7 @@ from backup.manifest import ImageManifest, SliceName
 from backup.plan import Mark, Plan
 from backup.shelf import Shelf
 from backup.timeline import ReadEntries
-from model.effect import Effect, Kind, decode
+from model.effect import Effect, Kind, time_of
 from model.errors import RewindError
 from wal.describe import scan
 from wal.reader import EntryReader
@@ -63,7 +63,7 @@ def _entries(read: Callable[[int, int, int], list[Record]], plan: Plan) -> Itera
                 raise LogMoved("The server has released the log that was being read.", "Try again.") from error
             for kind, raft_term, log_index, data in records:
                 payload = data if kind == RecordKind.ENTRY else b""
-                time_ms = decode(payload).time_ms if payload else 0
+                time_ms = time_of(payload) if payload else 0
                 if plan.until_ms is not None and time_ms > plan.until_ms:
                     return
                 yield log_index, raft_term, time_ms, payload

@@ -23,7 +23,7 @@ from backup.shelf import read_slice
 from backup.vault import Vault
 from consensus.messages import EntryKind
 from model.catalog import Catalog
-from model.effect import decode
+from model.effect import time_of
 from model.errors import UnfitArchive
 from storage.bulk import BulkLoad
 from storage.machine import Machine
@@ -139,7 +139,7 @@ def entries_of(vault: Vault, plan: Plan) -> Iterator[tuple[int, int, int, bytes]
             if not replay.first_index <= index <= replay.last_index:
                 continue
             payload = data if kind == EntryKind.NORMAL else b""
-            time_ms = decode(payload).time_ms if payload else 0
+            time_ms = time_of(payload) if payload else 0
             if plan.until_ms is not None and time_ms > plan.until_ms:
                 return
             yield index, term, time_ms, payload

@@ -1,7 +1,7 @@
 """What a child process does for a restore into the running server, and for questions about the past.
 
-One rule: the past is read here, all of it, and checked; what the server gets is plain JSON and a folder of rows in
-which every row was looked at.
+One rule: the past is read here, all of it, and checked; what the server gets is plain JSON and files of rows in which
+every row was looked at.
 
 The job says where the past is: `vault` (backup.access), or `log`, the server's own: {"folder", "last_index",
 "databases", "now_ms"}; both for questions.
@@ -17,12 +17,14 @@ from typing import Any
 from backup.access import access_from, open_vault
 from backup.child import Line
 from backup.diff import compare
+from backup.handover import hand_over
 from backup.history import Era, FindRows, documents_at, eras_of, find_rows, versions, with_own_log
 from backup.manifest import ImageManifest, TableImage
 from backup.own_log import IMAGE, own_log
 from backup.rebuild import Progress
 from backup.restore import Planned, plan_from, read_entries
-from backup.restore_tables import NotThen, Source, Survey, check_row, choose, rebuild_tables, source_of, survey
+from backup.restore_tables import NotThen, Source, Survey, check_rows, choose, source_of, survey
+from backup.row_pieces import ReadPacked, packed_blocks, pieces_of
 from backup.selection import TableName, parse_name
 from backup.shelf import Shelf, look
 from backup.timeline import ReadEntries, chain_from, format_time, parse_moment, plan_moment, stop_of
@@ -33,13 +35,14 @@ from storage.bulk import BulkLoad
 
 
 def bring_back(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
-    """Rebuilds the chosen tables of a moment in the folder `scratch`, or finds the documents under `keys`.
+    """Hands over the rows of the chosen tables of a moment, in `scratch`, or finds the documents under `keys`.
 
     Fields: to, image, names ("db" or "db.table"), keys (or None), dry_run. Tells {"event": "surveyed", "plan",
-    "tables"} before it begins, so that the server may end it. -> {"log_index", "time_ms", "tables"} or, for keys,
+    "tables"} before it begins, so that the server may end it; then {"event": "counted", "rows"} and what
+    `backup.handover` tells. -> {"log_index", "time_ms", "tables"} or, for keys,
     {"log_index", "time_ms", "documents": [{"key", "row" (JSON text or None)}]}.
     """
-    planned, source, find = _source(job)
+    planned, source, find, read = _source(job)
     surveyed = survey(source)
     tables = choose(surveyed, [parse_name(name) for name in job["names"]])
     if not tables:
@@ -51,9 +54,14 @@ def bring_back(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
         return result
     if job.get("keys") is not None:
         return {**result, "documents": _documents(source, surveyed, tables, job["keys"], find)}
-    rebuilt = rebuild_tables(source, surveyed, tables, Path(job["scratch"]), teller(line))
-    counts = [{"table_id": one.table.table_id, "rows": one.rows, "bytes": one.row_bytes} for one in rebuilt]
-    return {**result, "tables": counts}
+    scratch = Path(job["scratch"])
+    total, pieces = pieces_of(source, surveyed, tables, scratch / "rebuilt", read, teller(line))
+    line.tell("counted", rows=total)
+    sums = hand_over(line, scratch, pieces)
+    return {
+        **result,
+        "tables": [{"table_id": table_id, "rows": rows, "bytes": size} for table_id, (rows, size) in sums.items()],
+    }
 
 
 def teller(line: Line) -> Progress:
@@ -65,15 +73,16 @@ def teller(line: Line) -> Progress:
     return tell
 
 
-def _source(job: Mapping[str, Any]) -> tuple[Planned, Source, FindRows]:
+def _source(job: Mapping[str, Any]) -> tuple[Planned, Source, FindRows, ReadPacked]:
     moment = parse_moment(job["to"], int(job["now_ms"]))
     if job.get("vault"):
         vault = open_vault(access_from(job["vault"]))
         planned = plan_from(vault, moment, job.get("image"), job["names"])
-        return planned, source_of(vault, planned.plan), finder(vault)
+        return planned, source_of(vault, planned.plan), finder(vault), partial(packed_blocks, vault)
     shelf, read = _own(job["log"])
     plan = plan_moment(shelf, moment, read)
-    return Planned(moment, shelf, plan), Source(plan, read, _nothing_to_load), lambda image, table, keys: {}
+    source = Source(plan, read, _nothing_to_load)
+    return Planned(moment, shelf, plan), source, lambda image, table, keys: {}, lambda image: iter(())
 
 
 def _nothing_to_load(tables: Sequence[TableImage], load: BulkLoad, progress: Progress) -> None:
@@ -116,7 +125,7 @@ def _documents(
     rows = documents_at(source, surveyed, table, set(encoded), find)
     for key, row in rows.items():
         if row is not None:
-            check_row(surveyed.named(table), table.primary_key, key, row)
+            check_rows(surveyed.named(table), table.primary_key, (key,), (row,))
     texts = [rows[key] for key in encoded]
     return [{"key": key, "row": None if text is None else text.decode()} for key, text in zip(keys, texts, strict=True)]
 

@@ -214,9 +214,8 @@ def _checked(image: Image, name: TableName, table: Table, progress: Progress) ->
     count = size = 0
     total = image.count(table.table_id)
     for block in image.blocks(table.table_id):
-        for key, row in zip(block.keys, block.rows, strict=True):
-            check_row(name, table.primary_key, key, row)
-            size += len(row)
+        check_rows(name, table.primary_key, block.keys, block.rows)
+        size += sum(map(len, block.rows))
         count += len(block.rows)
         progress("checked", count, total)
     if count != total:
@@ -224,12 +223,13 @@ def _checked(image: Image, name: TableName, table: Table, progress: Progress) ->
     return RebuiltTable(name, table, count, size)
 
 
-def check_row(name: TableName, primary_key: str, key: bytes, row: bytes) -> None:
-    """Raises UnfitArchive unless a row is an object with the primary key that it lies under."""
+def check_rows(name: TableName, primary_key: str, keys: Sequence[bytes], rows: Sequence[bytes]) -> None:
+    """Raises UnfitArchive unless each row is an object with the primary key that it lies under."""
+    loads, is_object = d.loads, d.is_object
     try:
-        datum = d.loads(row)
-        is_fit = d.is_object(datum) and primary_key_bytes(datum[primary_key]) == key
+        for key, row in zip(keys, rows, strict=True):
+            datum = loads(row)
+            if not is_object(datum) or primary_key_bytes(datum[primary_key]) != key:
+                raise UnfitArchive(f"Table {name} holds a row under a key that is not its own.")
     except (ValueError, KeyError, ReqlError, RecursionError) as error:
         raise UnfitArchive(f"Table {name} holds a row that is none: {error!r}.") from error
-    if not is_fit:
-        raise UnfitArchive(f"Table {name} holds a row under a key that is not its own.")

@@ -127,6 +127,22 @@ def _hash(name: str, stored: bytes) -> bytes:
 
 def unseal(name: str, stored: bytes, keyring: Keyring) -> bytes:
     """The content of an object that was stored under `name`; raises UnfitArchive if it is not whole and ours."""
+    body, is_compressed = open_sealed(name, stored, keyring)
+    if not is_compressed:
+        return body
+    try:
+        size = zstandard.frame_content_size(body)
+        if size > MAX_OBJECT_BYTES:
+            raise UnfitArchive(f"{name} would unpack to {size} bytes; the limit is {MAX_OBJECT_BYTES}.")
+        if size < 0:
+            raise UnfitArchive(f"{name} does not say how large it is.")
+        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_OBJECT_BYTES)
+    except zstandard.ZstdError as error:
+        raise UnfitArchive(f"{name} is damaged: {error}.") from error
+
+
+def open_sealed(name: str, stored: bytes, keyring: Keyring) -> tuple[bytes, bool]:
+    """What was sealed under `name`, decrypted, and whether it is a frame of zstd. Raises UnfitArchive."""
     if len(stored) < 14 + HASH_BYTES or not stored.startswith(MAGIC):
         raise UnfitArchive(f"{name} is not an object of a vault (its first bytes are {stored[:4]!r}).")
     version, flags = stored[4], stored[5]
@@ -146,17 +162,7 @@ def unseal(name: str, stored: bytes, keyring: Keyring) -> bytes:
             body = ChaCha20Poly1305(key).decrypt(body[:NONCE_BYTES], body[NONCE_BYTES:], stored[:14] + name.encode())
         except (InvalidTag, ValueError) as error:
             raise UnfitArchive(f"{name} is damaged, or was stored under another name.") from error
-    if not flags & ZSTD:
-        return body
-    try:
-        size = zstandard.frame_content_size(body)
-        if size > MAX_OBJECT_BYTES:
-            raise UnfitArchive(f"{name} would unpack to {size} bytes; the limit is {MAX_OBJECT_BYTES}.")
-        if size < 0:
-            raise UnfitArchive(f"{name} does not say how large it is.")
-        return zstandard.ZstdDecompressor().decompress(body, max_output_size=MAX_OBJECT_BYTES)
-    except zstandard.ZstdError as error:
-        raise UnfitArchive(f"{name} is damaged: {error}.") from error
+    return body, bool(flags & ZSTD)
 
 
 def digest(stored: bytes) -> str:

@@ -37,7 +37,7 @@ from consensus.messages import (
 )
 from consensus.ports import Done, NoPeers, Reactor, Snapshots, StateMachine, Transport
 from consensus.waiters import EntryWaiters, ReadWaiters
-from model.errors import LeadershipLost, NotLeader, Overloaded, RewindError
+from model.errors import LeadershipLost, NotLeader, Overloaded, RewindError, Unfinished
 
 __all__ = ["NoPeers", "Node", "Reactor", "Snapshots", "StateMachine", "Transport"]
 
@@ -395,10 +395,10 @@ class Node:
             entries = ready.committed_entries
             try:
                 self._machine.apply([(entry.index, entry.data if entry.kind is _NORMAL else b"") for entry in entries])
-            except Overloaded:
+            except Overloaded as stall:
                 if not self._is_retry_due:
                     self._is_retry_due = True
-                    self._reactor.callLater(STALL_RETRY_S, self._retry)
+                    self._reactor.callLater(0 if isinstance(stall, Unfinished) else STALL_RETRY_S, self._retry)
                 return
             unapplied.popleft()
             self._applied(ready, entries)

@@ -23,7 +23,8 @@ class StateMachine(Protocol):
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> None:
         """Applies (log_index, payload) in order; payload b"" only moves `applied_index`.
 
-        Raises Overloaded when it can take no more at the moment: it is called again with the same entries.
+        Raises Overloaded when it can take no more at the moment, Unfinished when others shall have a turn first: it is
+        called again with the same entries.
         Any other error is final.
         """
 

@@ -362,6 +362,56 @@ def test_versions_and_differences(conn, server, shop, tmp_path):
     assert "shop.notes: 1 inserted, 1 deleted, 0 changed" in said
 
 
+def test_a_table_that_came_back_has_a_past_as_any_other(start, server, conn, shop, tmp_path):
+    """Its rows are in the log packed: every reader of the log has to see them, at every moment on the way."""
+    port, vault = f"localhost:{server.port}", (tmp_path / "vault").as_uri()
+    then = moment(conn)
+    command("restore", "--to", then, "-c", port, "-i", "shop.notes", "--as", "shop.notes=shop.copy")
+    restored = moment(conn)
+    shop.table("copy").get("n3").update({"at": "changed"}).run(conn)
+    shop.table("copy").get("n4").delete().run(conn)
+    told = json.loads(command("log", "show", "--data-dir", server.data_dir, "--json")[0])
+    puts = [line for line in told if line["kind"] == "put_row"]
+    made, packed, changed = (line for line in puts if line["key"] == "n3")
+    assert (made["table"], packed["table"][:10], changed["table"]) == ("shop.notes", "restoring_", "shop.copy")
+    created = packed["index"]
+    assert sum(line["index"] == created for line in puts) == 300
+
+    shipped_all(conn)
+    for source in (("-c", port), ("--vault", vault)):
+        found = json.loads(command("history", "shop.copy", "n3", *source, "--json")[0])["versions"]
+        assert [(version["change"], version["row"]["at"]) for version in found] == [
+            ("created", 3),
+            ("changed", "changed"),
+        ]
+        assert found[0]["log_index"] == created
+    here = json.loads(command("diff", "shop", "--from", then, "--to", restored, "--vault", vault, "--json")[0])
+    [table] = here["tables"]
+    assert (table["after"], table["inserted"], table["deleted"]) == ("shop.copy", 300, 0)
+
+    whole = {row["name"]: row for row in shop.table("copy").run(conn)}
+    assert len(whole) == 299 and whole["n3"]["at"] == "changed"
+    for at, (words, names) in enumerate(
+        [(f"index:{created}", ["notes", "ring"]), ("latest", ["copy", "notes", "ring"])]
+    ):
+        folder = tmp_path / f"then{at}"
+        command("restore", "--to", words, "--vault", vault, "--data-dir", folder)
+        with ServerProcess(folder) as other:
+            c = other.connect()
+            wait_for(lambda c=c: r.db_list().run(c) == ["rethinkdb", "shop", "test"], "what was half done is dropped")
+            assert r.db("shop").table_list().run(c) == names
+            if "copy" in names:
+                assert {row["name"]: row for row in r.db("shop").table("copy").run(c)} == whole
+
+    server.kill()
+    server = start()
+    conn = server.connect()
+    assert {row["name"]: row for row in r.db("shop").table("copy").run(conn)} == whole
+    r.db("shop").table_drop("copy").run(conn)
+    command("undrop", "shop.copy", "-c", f"localhost:{server.port}")
+    assert {row["name"]: row for row in r.db("shop").table("copy").run(conn)} == whole
+
+
 def test_a_moment_becomes_an_archive_for_both_tools(conn, server, shop, tmp_path):
     r.db("rethinkdb").table("users").insert({"id": "eve", "password": "secret"}).run(conn)
     r.db("shop").grant("eve", {"read": True}).run(conn)

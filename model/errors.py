@@ -127,6 +127,10 @@ class Overloaded(RewindError):
     """A bounded queue is full; the caller may try again later. Surely not done."""
 
 
+class Unfinished(Overloaded):
+    """Much is to be done, and others shall have their turn before it goes on. The caller calls again soon."""
+
+
 class NotLeader(RewindError):
     """This server does not lead, so the proposal was not made. Surely not done."""
 

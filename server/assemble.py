@@ -55,6 +55,7 @@ from server.folder import DataFolder
 from server.http_client import HttpClient
 from server.image_plug import plug_images
 from server.javascript import JavascriptEngines
+from server.members import PACKED_ROWS
 from server.replica import Replica
 from server.restore_plug import plug_restores
 from server.retention import CatchUp, KeptLog
@@ -78,6 +79,7 @@ from storage.rocks import RocksEngine, RocksSettings
 log = logging.getLogger("rewinddb.server")
 
 SPOKEN_VERSION = "2.4.4"  # of RethinkDB: what tools and drivers look at
+PACKED_ROWS_TURN_S = 0.002  # so long packed rows are written before queries have a turn
 UNAUTHENTICATED = 500  # connections that are still logging in, at most
 
 
@@ -97,6 +99,7 @@ class Assembly:
         self._reactor = reactor
         engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
         self._machine = Machine(engine, index_keys)
+        self._machine.turn_s = PACKED_ROWS_TURN_S
         self._store = open_log(folder, self._machine, settings.log.segment_bytes)
         self.recovered_from = self._machine.applied_index
         self.recovered_to = self._store.last_index()
@@ -131,7 +134,15 @@ class Assembly:
         )
         self._kept.needs.append(self._backups.keep_from)
         self._system.add(*backup_tables(self._backups))
-        self._restores = plug_restores(self._backups, self._system, self._replica, self._fibers, folder, reactor)
+        self._restores = plug_restores(
+            self._backups,
+            self._system,
+            self._replica,
+            self._fibers,
+            folder,
+            reactor,
+            lambda: self._plug.cluster.can_use(PACKED_ROWS),
+        )
         self._ledger = Ledger(time.monotonic)
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
         self._fetcher = _fetcher(settings, reactor)

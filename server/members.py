@@ -35,12 +35,14 @@ FEATURES: Final[dict[str, str]] = {
     "checkpoint snapshots": "0.1.0",
     "joint changes": "0.1.0",
     "images by followers": "0.1.0",
+    "packed rows": "0.1.0",
 }
 """What members can do that others may not: name -> the version it came with. Used only when all members have it."""
 
 CHECKPOINT_SNAPSHOTS: Final = "checkpoint snapshots"
 JOINT_CHANGES: Final = "joint changes"
 IMAGES_BY_FOLLOWERS: Final = "images by followers"
+PACKED_ROWS: Final = "packed rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.threads import deferToThread
@@ -17,9 +18,17 @@ from server.system import SystemTables
 
 
 def plug_restores(
-    service: BackupService, system: SystemTables, data: Store, fibers: FiberPool, folder: DataFolder, reactor: Any
+    service: BackupService,
+    system: SystemTables,
+    data: Store,
+    fibers: FiberPool,
+    folder: DataFolder,
+    reactor: Any,
+    may_pack: Callable[[], bool],
 ) -> RestoreWork:
     """From now on the service takes restores, and questions about the past have tables.
+
+    may_pack: whether all members know packed rows in the log.
 
     `tick` of what is returned is to be called each second.
     """
@@ -33,6 +42,7 @@ def plug_restores(
         Pauses(reactor),
         deferToThread,
         folder.path / WORK_FOLDER,
+        may_pack,
     )
     service.restores.plug(work.check, work.restore)
     system.add(*past_tables(work))

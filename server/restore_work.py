@@ -1,10 +1,11 @@
 """Restores into the running server: jobs of the table `restores`.
 
     asked (server/restore_asking) ──► a child reads the past (backup/restore_jobs) ──► rows through the log
-                                                                                       (server/restore_writing)
+                                              pieces (server/restore_arrival)          (server/restore_writing)
 
 One rule: the past is read from the first source that has all of it: the vaults, the best one first, then this
-server's own log.
+server's own log. Rows are written while the next are read; what a source that failed on the way brought is dropped
+before the next one is asked.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from backup.access import access_from
 from backup.timeline import format_time
@@ -29,6 +31,7 @@ from server.backup_children import ChildFailed, Children
 from server.backup_lane import Job
 from server.backup_ledger import Ledger
 from server.backup_rows import VAULTS, Row
+from server.restore_arrival import Arrivals
 from server.restore_asking import (
     Target,
     check_definitions,
@@ -71,6 +74,7 @@ class RestoreWork:
         pace: Pace,
         in_thread: Callable[..., Deferred[Any]],
         folder: Path,
+        may_pack: Callable[[], bool],
     ) -> None:
         self._data = data
         self._fibers = fibers
@@ -81,6 +85,7 @@ class RestoreWork:
         self._pace = pace
         self._in_thread = in_thread
         self._folder = folder
+        self._may_pack = may_pack
         self._at_work: TableRestore | None = None
         self._has_swept = False
 
@@ -155,22 +160,9 @@ class RestoreWork:
         if document["dry_run"]:
             self._check_targets(document, targets)
             return {**fields, "phase": "planned", "rows": 0, "lines": told["lines"]}
-        job.on_cancel = None
         if document["keys"] is not None:
             return {**fields, **await self._put_back(targets[0], result["documents"])}
-        total = sum(table["rows"] for table in result["tables"])
-
-        def on_rows(rows: int, size: int) -> None:
-            job.progress(READ_SHARE + (100 - READ_SHARE) * rows / max(total, 1), rows, size)
-
-        writing = TableRestore(self._data, self._fibers, targets, scratch, document["replace"], job, on_rows)
-        self._at_work = writing
-        try:
-            rows, size = await self._fibers.errand(writing.run)
-        except ReqlError as error:
-            raise RewindError(error.message) from error
-        finally:
-            self._at_work = None
+        rows, size = result["written"]
         return {**fields, "phase": None, "rows": rows, "bytes": size}
 
     def _check_targets(self, document: Row, targets: Sequence[Target]) -> None:
@@ -206,21 +198,35 @@ class RestoreWork:
         raise RewindError(str(first))
 
     async def _bring_back(self, job: Job, source: Row, scratch: Path, told: Row) -> Row:
+        """What the child said at its end, and under "written" the rows and bytes that are there now."""
         document = job.row
-        refused: list[RewindError] = []
+        failed: list[BaseException] = []
+        writing: Deferred[tuple[int, int] | None] | None = None
+        arrivals = Arrivals(scratch, self._fibers, lambda count: child.send({"taken": count}))
+
+        def give_up(error: BaseException) -> None:
+            failed.append(error)
+            child.kill(str(error))
 
         def heard(event: Row) -> None:
+            nonlocal writing
             if event["event"] == "progress":
                 done, _, total = event["what"].rpartition(" ")[2].partition("/")
                 job.progress(READ_SHARE * int(done) / max(int(total), 1), 0, 0)
+            elif event["event"] == "counted":
+                told.update(rows=event["rows"], percent=job.row["percent"] or 0)
+            elif event["event"] == "piece":
+                arrivals.arrived(event)
             elif event["event"] == "surveyed":
                 told.update(event)
                 try:
                     check_definitions(event["tables"])
                     self._check_targets(document, targets_of(document, event["tables"]))
                 except RewindError as error:
-                    refused.append(error)
-                    child.kill(str(error))
+                    give_up(error)
+                    return
+                if not document["dry_run"] and document["keys"] is None:
+                    writing = self._write(job, told, arrivals, give_up)
 
         order = {
             "job": "bring_back",
@@ -236,14 +242,45 @@ class RestoreWork:
         child = self._children.start(order, heard)
         job.on_cancel = child.kill
         try:
-            result = await child.done
-        except ChildFailed:
-            if refused:
-                raise refused[0] from None
-            raise
-        if refused:
-            raise refused[0]
-        return dict(result)
+            result = dict(await child.done)
+        except ChildFailed as error:
+            arrivals.ended(error)
+            if writing is not None:
+                await writing
+            raise (failed or [error])[0] from None
+        arrivals.ended()
+        job.on_cancel = None
+        if writing is not None:
+            result["written"] = await writing
+        if failed:
+            raise failed[0]
+        return result
+
+    def _write(
+        self, job: Job, told: Row, arrivals: Arrivals, give_up: Callable[[BaseException], None]
+    ) -> Deferred[tuple[int, int] | None]:
+        """Writes what arrives; fires with its rows and bytes, or with None after `give_up` heard why not."""
+
+        def on_rows(rows: int, size: int) -> None:
+            read_percent, total = told["percent"], max(told["rows"], rows, 1)
+            job.progress(read_percent + (100 - read_percent) * rows / total, rows, size)
+
+        targets = targets_of(job.row, told["tables"])
+        replace = job.row["replace"]
+        self._at_work = writing = TableRestore(
+            self._data, self._fibers, targets, arrivals.take, self._may_pack(), replace, job, on_rows
+        )
+
+        def ended(failure: Failure) -> None:
+            error = failure.value
+            assert error is not None
+            give_up(RewindError(error.message) if isinstance(error, ReqlError) else error)
+
+        def at_rest(result: tuple[int, int] | None) -> tuple[int, int] | None:
+            self._at_work = None
+            return result
+
+        return self._fibers.errand(writing.run).addErrback(ended).addBoth(at_rest)
 
     # -- sources
 

@@ -4,6 +4,8 @@
 
 One rule: nothing is seen under its name before all of it is there; then all of it is, at one log index. What fails or
 is cancelled leaves nothing, and what a crash leaves is dropped by the next leader.
+
+Rows go into the log as they come, packed; where a member of the cluster does not know packed rows, one by one.
 """
 
 from __future__ import annotations
@@ -11,27 +13,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from backup.row_pieces import Piece
 from backup.selection import TableName
 from model.catalog import Catalog, Database
-from model.effect import PUT_ROW, Effect, Kind
+from model.effect import PUT_ROW, PUT_ROWS, Effect, Kind
 from model.errors import BadSetting, ReqlError, RewindError
+from model.packed_rows import unpack_rows
 from proxy.answers import Fibers, WaitTimeout
 from proxy.reql.env import Data
 from proxy.reql.permissions import scope_at, with_scope
 from server.backup_lane import Job
 from server.restore_asking import Target, check_free, is_taken, table_options
-from storage.image import Image
 
 SCRATCH_NAME: Final = "restoring_"
 SCRATCH_UUID: Final = "72657374-"  # what the UUIDs of databases of unfinished restores begin with
 USERS: Final = "users"
 BATCH_ROWS: Final = 250  # more per entry would keep other queries waiting for longer than 2 ms
 BATCH_BYTES: Final = 256 << 10
-MOST_UNDER_WAY: Final = 4  # batches in the log and not yet applied: the disk writes some while the next are read
+MOST_UNDER_WAY: Final = 4  # entries in the log and not yet applied: the disk writes some while the next are read
 LOOK_AGAIN_S: Final = 0.02
 
 
@@ -57,14 +59,19 @@ def drop_effects(database: Database) -> list[Effect]:
 
 
 class TableRestore:
-    """One restore of tables, to be run in a fiber. `on_rows` hears how many rows and bytes are written."""
+    """One restore of tables, to be run in a fiber.
+
+    take: waits for the next rows; None when there are no more. may_pack: whether packed rows may go into the log.
+    on_rows: hears how many rows and bytes are written.
+    """
 
     def __init__(
         self,
         data: Store,
         fibers: Fibers,
         targets: Sequence[Target],
-        rows: Path,
+        take: Callable[[], Piece | None],
+        may_pack: bool,
         replace: bool,
         job: Job,
         on_rows: Callable[[int, int], None],
@@ -72,7 +79,8 @@ class TableRestore:
         self._data = data
         self._fibers = fibers
         self._targets = targets
-        self._rows = rows
+        self._take = take
+        self._may_pack = may_pack
         self._replace = replace
         self._job = job
         self._on_rows = on_rows
@@ -124,23 +132,33 @@ class TableRestore:
 
     def _write_rows(self) -> tuple[int, int]:
         rows = size = 0
+        names = {target.source["table_id"]: target.name for target in self._targets}
         under_way: deque[Callable[[], None]] = deque()
-        with Image(self._rows) as image:
-            for target in self._targets:
-                source_id = target.source["table_id"]
-                self._job.update(phase=f"rows of {target.name}")
-                for effects, row_bytes in _batches(image, source_id, self._ids[source_id]):
-                    self._stop_if_cancelled()
-                    if len(under_way) == MOST_UNDER_WAY:
-                        under_way.popleft()()
-                    under_way.append(self._data.commit_later(effects))
-                    self._fibers.breathe()
-                    rows += len(effects)
-                    size += row_bytes
-                    self._on_rows(rows, size)
-            for wait in under_way:
-                wait()
+        table_id = None
+        while (piece := self._take()) is not None:
+            if piece.table_id != table_id:
+                table_id = piece.table_id
+                self._job.update(phase=f"rows of {names[table_id]}")
+            for effects in self._effects(piece):
+                self._stop_if_cancelled()
+                if len(under_way) == MOST_UNDER_WAY:
+                    under_way.popleft()()
+                under_way.append(self._data.commit_later(effects))
+                self._fibers.breathe()
+            rows += piece.rows
+            size += piece.row_bytes
+            self._on_rows(rows, size)
+        for wait in under_way:
+            wait()
         return rows, size
+
+    def _effects(self, piece: Piece) -> Iterator[list[Effect]]:
+        """The effects of one entry after the other."""
+        table_id = self._ids[piece.table_id]
+        if self._may_pack:
+            yield [(PUT_ROWS, table_id, piece.packed)]
+        else:
+            yield from _batches(piece, table_id)
 
     def _build_indexes(self) -> None:
         self._data.change_catalog(self._declare_indexes)
@@ -197,13 +215,18 @@ class TableRestore:
             self._fibers.wait_for(lambda done: None, LOOK_AGAIN_S)
 
 
-def _batches(image: Image, source_id: int, table_id: int) -> Iterator[tuple[list[Effect], int]]:
-    """(effects, bytes of rows), small enough for others not to wait."""
-    for block in image.blocks(source_id, block_bytes=BATCH_BYTES):
-        for at in range(0, len(block.rows), BATCH_ROWS):
-            keys, rows = block.keys[at : at + BATCH_ROWS], block.rows[at : at + BATCH_ROWS]
-            effects: list[Effect] = [(PUT_ROW, table_id, key, row) for key, row in zip(keys, rows, strict=True)]
-            yield effects, sum(map(len, rows))
+def _batches(piece: Piece, table_id: int) -> Iterator[list[Effect]]:
+    """Effects of single rows, few enough for others not to wait."""
+    batch: list[Effect] = []
+    size = 0
+    for key, row in zip(*unpack_rows(piece.packed), strict=True):
+        if batch and (len(batch) >= BATCH_ROWS or size + len(row) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((PUT_ROW, table_id, key, row))
+        size += len(row)
+    if batch:
+        yield batch
 
 
 def _is_uuid(text: Any) -> bool:

@@ -91,7 +91,10 @@ class Engine(Reader, Protocol):
         """Makes durable what was written before the call; the applied index that it covers. Blocks."""
 
     def checkpoint(self, folder: Path) -> int:
-        """Writes a whole consistent image into `folder`, which must not exist; the applied index in it."""
+        """Writes a whole consistent image into `folder`, which must not exist; the applied index in it.
+
+        Raises Overloaded when what belongs together (`whole`) is not ended in a while.
+        """
 
     def whole(self) -> AbstractContextManager[object]:
         """Inside, several writes belong together: no checkpoint is taken between them."""

@@ -2,6 +2,8 @@
 
 One rule: it is an overlay that only the leader fills, in log order, and that is dropped as a whole when
 leadership is lost: what was in flight may never come. Settling costs one step per effect that was staged.
+
+Packed rows are unpacked only if somebody asks for a row of their table before they are applied.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from model.catalog import Catalog, Table
-from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind
+from model.packed_rows import unpack_rows
 from storage.documents import copy_catalog, is_moot
 from storage.rows import Store
 
@@ -25,6 +28,7 @@ class Head:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rows: dict[_RowName, tuple[int, bytes | None]] = {}  # the last log_index that staged it, the row
+        self._packed: dict[int, list[tuple[int, list[_RowName], bytes]]] = {}  # table_id -> (log_index, names, rows)
         self._dropped: dict[int, int] = {}  # table_id -> log_index
         self._catalog_effects: list[tuple[int, Effect]] = []
         self._catalog: Catalog | None = None
@@ -35,6 +39,8 @@ class Head:
     def get(self, table_id: int, key: bytes) -> bytes | None:
         """A row as it will be when everything in the log is applied."""
         if self._batches:
+            if table_id in self._packed:
+                self._unpack(table_id)
             staged = self._rows.get((table_id, key))
             if staged is not None:
                 return staged[1]
@@ -46,6 +52,8 @@ class Head:
         """`get` for many keys."""
         if not self._batches:
             return self._store.get_many(table_id, keys)
+        if table_id in self._packed:
+            self._unpack(table_id)
         if table_id in self._dropped:
             return [self.get(table_id, key) for key in keys]
         staged = self._rows
@@ -58,6 +66,8 @@ class Head:
 
     def is_staged(self, table_id: int, key: bytes) -> bool:
         """Whether something in the log, not applied yet, puts or deletes this row."""
+        if table_id in self._packed:
+            self._unpack(table_id)
         return (table_id, key) in self._rows or table_id in self._dropped
 
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None:
@@ -67,9 +77,14 @@ class Head:
         for effect in effects:
             kind = effect[0]
             if kind in (PUT_ROW, DELETE_ROW):
+                if effect[1] in self._packed:
+                    self._unpack(effect[1])
                 name = (effect[1], effect[2])
                 self._rows[name] = (log_index, effect[3] if kind == PUT_ROW else None)
                 names.append(name)
+                continue
+            if kind == PUT_ROWS:
+                self._packed.setdefault(effect[1], []).append((log_index, names, effect[2]))
                 continue
             if kind == Kind.DROP_TABLE:
                 dropped.append(effect[1])
@@ -78,11 +93,20 @@ class Head:
             self._catalog_effects.append((log_index, effect))
         for table_id in dropped:
             self._dropped[table_id] = log_index
+            self._packed.pop(table_id, None)
             for name in [name for name in self._rows if name[0] == table_id]:
                 self._rows[name] = (log_index, None)
                 names.append(name)
         self._batches.append((log_index, names, dropped, len(effects)))
         self.count_in_flight += len(effects)
+
+    def _unpack(self, table_id: int) -> None:
+        """Stages packed rows one by one; what is staged of the table already is older."""
+        for log_index, names, packed in self._packed.pop(table_id):
+            for key, row in zip(*unpack_rows(packed), strict=True):
+                name = (table_id, key)
+                self._rows[name] = (log_index, row)
+                names.append(name)
 
     def settle(self, applied_index: int) -> None:
         """Forgets what is applied up to and including this index."""
@@ -97,12 +121,23 @@ class Head:
                 if self._dropped.get(table_id) == log_index:
                     del self._dropped[table_id]
             self.count_in_flight -= effects
+        if self._packed:
+            self._forget_packed(applied_index)
         while self._catalog_effects and self._catalog_effects[0][0] <= applied_index:
             del self._catalog_effects[0]
+
+    def _forget_packed(self, applied_index: int) -> None:
+        for table_id, packed in list(self._packed.items()):
+            left = [item for item in packed if item[0] > applied_index]
+            if left:
+                self._packed[table_id] = left
+            else:
+                del self._packed[table_id]
 
     def drop(self) -> None:
         """Forgets everything in flight: leadership is lost."""
         self._rows.clear()
+        self._packed.clear()
         self._dropped.clear()
         self._catalog_effects.clear()
         self._batches.clear()

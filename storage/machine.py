@@ -10,19 +10,24 @@ that entry again over its own first part changes nothing twice, since counts and
 out from the rows that are there. `engine.whole()` keeps checkpoints out of such an entry.
 
 When the engine stalls, `apply` raises Overloaded and keeps what it worked out: call it again, with the same
-entries or with later ones too.
+entries or with later ones too. Packed rows are written in pieces of `turn_s` seconds: after one it raises Unfinished,
+which means the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+from operator import lt
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.catalog import Catalog, Index, Table
-from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode
-from model.errors import Corrupt, Overloaded
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of
+from model.errors import Corrupt, Overloaded, Unfinished
+from model.packed_rows import unpack_rows
 from storage import documents
 from storage.engine import Engine, WriteSet, scan
 from storage.layout import (
@@ -54,6 +59,15 @@ class Change(NamedTuple):
     new: bytes | None
 
 
+class _Part(NamedTuple):
+    """What one write brings: counts are those of the tables that it touches, None for those that it drops."""
+
+    changes: WriteSet
+    applied_index: int
+    counts: dict[int, int | None]
+    is_of_packed: bool  # after it, others may have a turn
+
+
 class _Table:
     """What the hot path needs of a table."""
 
@@ -79,6 +93,7 @@ class Machine:
         self.on_index_ready: Callable[[int], None] | None = None
         self.watched: set[int] = set()
         self.index_keys = index_keys
+        self.turn_s: float | None = None  # how long packed rows are written before others have a turn; None: no turns
         self.catalog = Catalog()
         self._clock = clock
         self._counts: dict[int, int] = {}
@@ -105,7 +120,8 @@ class Machine:
         self._staged = WriteSet()
         self._staged_bytes = 0
         self._touched: set[int] = set()  # tables whose count changed since the last seal
-        self._parts: list[tuple[WriteSet, int, dict[int, int | None]]] = []  # to write: changes, index, counts
+        self._parts: list[_Part] = []  # to be written
+        self._whole: AbstractContextManager[object] | None = None  # entered while parts of an entry are missing
         self._events: list[Callable[[], None]] = []  # to tell once the parts are written
         self._worked_index = engine.applied_index
 
@@ -115,6 +131,7 @@ class Machine:
         `store` and `catalog` stay the same objects. The listeners hear nothing of what is different.
         """
         old, self.engine = self.engine, engine
+        self._let_checkpoints_in()
         self.store.switch(engine)
         self._load(engine)
         return old
@@ -152,12 +169,17 @@ class Machine:
 
     def _work_out(self, log_index: int, payload: bytes) -> None:
         """Stages what one entry does, and seals parts of it when it is large."""
-        batch = decode(payload)
+        batch = decode_stored(payload)
+        effects = batch.effects
+        if effects and effects[0][0] == PUT_ROWS:
+            if self._put_new_rows(log_index, effects[0]):
+                return
+            effects = rows_of(effects[0])
         rows, ranges = self._staged.rows, self._staged.ranges
         parts, get, stored, tables = self._parts, self.engine.get, self._stored, self._tables
         changes: list[Change] = []
-        ahead = {} if parts or ranges else self._read_ahead(batch.effects)
-        for effect in batch.effects:
+        ahead = {} if parts or ranges else self._read_ahead(effects)
+        for effect in effects:
             kind = effect[0]
             if kind == PUT_ROW:
                 new: bytes | None = effect[3]
@@ -199,6 +221,39 @@ class Machine:
         if changes:
             self._events.append(lambda: self._tell_changes(log_index, batch.time_ms, changes))
 
+    def _put_new_rows(self, log_index: int, effect: Effect) -> bool:
+        """Seals parts of packed rows that replace nothing and that nobody has to be told of; False if they do."""
+        _, table_id, packed = effect
+        table = self._tables.get(table_id)
+        if table is None:
+            return True  # dropped by an entry before
+        if table.sindexes or table_id in self.watched:
+            return False
+        keys, rows = unpack_rows(packed)
+        if not keys:
+            return True
+        prefix = table.prefix
+        is_ascending = all(map(lt, keys, islice(keys, 1, None)))
+        if not is_ascending or not self._is_vacant(prefix + keys[0], prefix + keys[-1]):
+            return False
+        if self._staged.rows or self._staged.ranges:
+            self._seal(log_index - 1)
+        step = max(1, min(PART_ROWS, PART_BYTES * len(rows) // max(1, sum(map(len, rows)))))
+        for at in range(0, len(keys), step):
+            names = [prefix + key for key in keys[at : at + step]]
+            self._staged.rows = dict(zip(names, rows[at : at + step], strict=True))
+            self._counts[table_id] = self._counts.get(table_id, 0) + len(names)
+            self._touched.add(table_id)
+            self._seal(log_index - 1, is_of_packed=True)
+        return True
+
+    def _is_vacant(self, first: bytes, last: bytes) -> bool:
+        """Whether no row lies from the one key to the other, nor will when all that is staged is written."""
+        for changes in (self._staged, *(part.changes for part in self._parts)):
+            if any(first <= key <= last for key in changes.rows):
+                return False
+        return not self.engine.scan_chunk(first, last + b"\0", 1)[0]
+
     def _read_ahead(self, effects: list[Effect]) -> dict[bytes, bytes | None]:
         """The rows that an entry of many effects replaces, read at once: a third of the price where there are none."""
         if len(effects) < MANY_EFFECTS:
@@ -213,7 +268,7 @@ class Machine:
 
     def _stored(self, key: bytes) -> bytes | None:
         """A key's value where deleted ranges or sealed parts lie between what is staged and the engine."""
-        for part in (self._staged, *(part for part, _, _ in reversed(self._parts))):
+        for part in (self._staged, *(part.changes for part in reversed(self._parts))):
             if key in part.rows:
                 return part.rows[key]
             if any(low <= key < high for low, high in part.ranges):
@@ -231,13 +286,13 @@ class Machine:
                 continue
             keep_up(self._staged.rows, sindex, primary_key, old, new)
 
-    def _seal(self, applied_index: int) -> None:
+    def _seal(self, applied_index: int, is_of_packed: bool = False) -> None:
         """Ends the staged part; it will be written with this applied index and the counts as they are now."""
         part = self._staged
         counts = {table_id: self._counts.get(table_id) for table_id in self._touched}
         for table_id, count in counts.items():
             part.rows[count_key(table_id)] = None if count is None else count.to_bytes(8, "big")
-        self._parts.append((part, applied_index, counts))
+        self._parts.append(_Part(part, applied_index, counts, is_of_packed))
         self._staged = WriteSet()
         self._staged_bytes = 0
         self._touched = set()
@@ -245,20 +300,37 @@ class Machine:
     def _write_parts(self) -> None:
         """Writes the sealed parts, then tells the listeners; raises Overloaded with the rest still waiting."""
         parts = self._parts
-        with self.engine.whole():
+        until: float | None = None
+        if self._whole is None:
+            self._whole = self.engine.whole()
+            self._whole.__enter__()
+        try:
             while parts:
-                part, applied_index, counts = parts[0]
-                self.engine.write(part, applied_index)
-                for table_id, count in counts.items():
+                part = parts[0]
+                self.engine.write(part.changes, part.applied_index)
+                for table_id, count in part.counts.items():
                     if count is None:
                         self._visible_counts.pop(table_id, None)
                     else:
                         self._visible_counts[table_id] = count
                 del parts[0]
+                if part.is_of_packed and parts and self.turn_s is not None:
+                    if until is None:
+                        until = self._clock() + self.turn_s
+                    elif self._clock() >= until:
+                        raise Unfinished("more rows are to be written")
+        finally:
+            if not parts:
+                self._let_checkpoints_in()
         if self._events:
             events, self._events = self._events, []
             for tell in events:
                 tell()
+
+    def _let_checkpoints_in(self) -> None:
+        whole, self._whole = self._whole, None
+        if whole is not None:
+            whole.__exit__(None, None, None)
 
     def _tell_changes(self, log_index: int, time_ms: int, changes: list[Change]) -> None:
         if self.on_changes is not None:
@@ -376,4 +448,5 @@ class Machine:
 
     def close(self) -> None:
         """Flushes and closes the engine."""
+        self._let_checkpoints_in()
         self.engine.close()

@@ -63,6 +63,7 @@ MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than 
 RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
 MOST_RECENT_BYTES: Final = 256 << 20
 LOOKUP_KEYS: Final = 64  # who asks for more at once reads many rows, each of them perhaps never again
+WHOLE_WAIT_S: Final = 2.0  # what a checkpoint waits for an entry to be applied whole
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
 
 PROPERTIES: Final = {
@@ -431,12 +432,16 @@ class RocksEngine(RocksReader):
 
     def checkpoint(self, folder: Path) -> int:
         self.flush()  # off the GIL; what is written from here on is little, and flushed by the checkpoint itself
-        with self._closing, self._lock:
-            try:
+        if not self._lock.acquire(timeout=WHOLE_WAIT_S):
+            raise Overloaded("an entry is being applied part by part")
+        try:
+            with self._closing:
                 Checkpoint(self._db).create_checkpoint(str(folder))
-            except Exception as error:
-                raise fault(error) from error
             return self.applied_index
+        except Exception as error:
+            raise fault(error) from error
+        finally:
+            self._lock.release()
 
     def whole(self) -> AbstractContextManager[object]:
         return self._lock

@@ -13,8 +13,9 @@ from pathlib import Path
 from backup.capture import Order, capture
 from backup.manifest import LogSlice, SliceName, encode_slice
 from backup.vault import Vault
-from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, encode
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, encode
 from model.keys import primary_key_bytes
+from model.packed_rows import pack_rows
 from storage.image import Image
 from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
@@ -91,6 +92,7 @@ class History:
         dice = self.dice
         kinds: list[tuple[float, Callable[[], list[Effect]]]] = [
             (30, self.rows),
+            (2, self.packed_rows),
             (2, self.create_table),
             (1, self.drop_table),
             (1, self.alter_table),
@@ -129,6 +131,16 @@ class History:
                 rows[key] = row
                 effects.append((PUT_ROW, table_id, key, row))
         return effects
+
+    def packed_rows(self) -> list[Effect]:
+        """Some rows of one table, in the order of their keys, as a restore into a running server writes them."""
+        if not self.model.tables:
+            return []
+        table_id = self.dice.choice(list(self.model.tables))
+        numbers = sorted(self.dice.sample(range(60), self.dice.randrange(1, 30)))
+        rows = {primary_key_bytes(at): b'{"b":%d,"id":%d}' % (self.dice.randrange(5), at) for at in numbers}
+        self.model.tables[table_id].rows.update(rows)
+        return [(PUT_ROWS, table_id, pack_rows(list(rows), list(rows.values())))]
 
     def create_database(self) -> list[Effect]:
         uuid = f"d{self.dice.randrange(1 << 40):x}"

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import msgspec
@@ -21,14 +24,17 @@ from backup.history import find_rows
 from backup.manifest import Block, ImageManifest, LogSlice, SliceName, TableImage, encode, encode_slice
 from backup.plan import Stop, plan_restore
 from backup.rebuild import rebuild
-from backup.restore_tables import choose, rebuild_tables, source_of, survey
+from backup.restore_tables import Source, Survey, choose, rebuild_tables, source_of, survey
+from backup.row_pieces import packed_blocks, pieces_of
 from backup.sealing import MAGIC, NO_KEY, VERSION, ZSTD, _hash, digest
 from backup.shelf import look
 from backup.vault import Vault
-from model.effect import PUT_ROW, Kind
+from model.catalog import Table
+from model.effect import PUT_ROW, PUT_ROWS, Kind
 from model.effect import encode as encode_batch
 from model.errors import RewindError, UnfitArchive
 from model.keys import primary_key_bytes
+from model.packed_rows import pack_rows
 
 KEY = primary_key_bytes(1)
 ROW = b'{"id":1}'
@@ -64,9 +70,9 @@ class Forge:
         name = SliceName(first, first + len(payloads) - 1, first * 1000, first * 1000)
         self.vault.put(name.name, encode_slice(LogSlice(cluster, entries)))
 
-    def refused(self) -> None:
-        """Both ways to bring rows back refuse it, and leave nothing."""
-        for way in (self.whole, self.part):
+    def refused(self, *ways: Callable[[], None]) -> None:
+        """All ways to bring rows back refuse it, and leave nothing."""
+        for way in ways or (self.whole, self.part, self.pieces):
             with pytest.raises(RewindError):
                 way()
             assert {entry.name for entry in self.folder.iterdir()} <= {"vault"}
@@ -77,13 +83,26 @@ class Forge:
         rebuild(self.vault, plan, self.folder / "rows", no_progress)
 
     def part(self) -> None:
+        source, surveyed, tables = self.chosen()
+        rebuild_tables(source, surveyed, tables, self.folder / "rows", no_progress)
+
+    def pieces(self) -> None:
+        source, surveyed, tables = self.chosen()
+        scratch = self.folder / "scratch"
+        try:
+            for _ in pieces_of(source, surveyed, tables, scratch, partial(packed_blocks, self.vault), no_progress)[1]:
+                pass
+        finally:
+            rmtree(scratch, ignore_errors=True)
+
+    def chosen(self) -> tuple[Source, Survey, list[Table]]:
         shelf = look(self.vault)
         source = source_of(self.vault, plan_restore(shelf.images, shelf.slices, Stop(newest=True)))
         surveyed = survey(source)
         tables = choose(surveyed, [])
         if not tables:
             raise UnfitArchive("There is no table in it.")
-        rebuild_tables(source, surveyed, tables, self.folder / "rows", no_progress)
+        return source, surveyed, tables
 
 
 @pytest.fixture
@@ -100,6 +119,12 @@ def test_the_forge_makes_what_is_taken(forge: Forge) -> None:
     forge.log(encode_batch([(PUT_ROW, 1, primary_key_bytes(2), b'{"id":2}')], 6000))
     forge.part()
     assert (forge.folder / "rows").exists()
+    forge.pieces()
+
+
+def test_the_forge_makes_blocks_that_are_passed_on(forge: Forge) -> None:
+    forge.image(forge.table(forge.block("images/i/t/0", packed([KEY], [ROW]))))
+    forge.pieces()
 
 
 @pytest.mark.parametrize(
@@ -182,7 +207,8 @@ def test_numbers_of_tables_that_no_key_can_hold(forge: Forge, table_id: int) -> 
     manifest["catalog"].append(list(table))
     manifest["tables"][0]["table_id"] = table_id
     forge.vault.put("images/i/manifest", msgspec.json.encode(manifest))
-    forge.refused()
+    forge.refused(forge.whole, forge.part)
+    forge.pieces()  # a running server gives tables numbers of its own
 
 
 @pytest.mark.parametrize(
@@ -221,12 +247,24 @@ def test_manifests_that_are_none(forge: Forge, text: bytes) -> None:
         msgspec.msgpack.encode((1, 1, [(200, 1)])),
         msgspec.msgpack.encode((1, 1, [(PUT_ROW, 1, KEY, "text")])),
         msgspec.msgpack.encode((1, 1, [(PUT_ROW, 1, "text", ROW)])),
+        msgspec.msgpack.encode((2, 1, [])),
+        msgspec.msgpack.encode((2, 1, [(PUT_ROW, 1, KEY, ROW)])),
+        msgspec.msgpack.encode((2, 1, [(PUT_ROWS, 1)])),
+        msgspec.msgpack.encode((2, 1, [(PUT_ROWS, 1, "text")])),
+        msgspec.msgpack.encode((2, 1, [(PUT_ROWS, 1, b"none")])),
+        msgspec.msgpack.encode((2, 1, [(PUT_ROWS, [1], pack_rows([KEY], [ROW]))])),
     ],
 )
 def test_entries_that_no_server_writes(forge: Forge, payload: bytes) -> None:
     forge.image(forge.table(forge.block("images/i/t/0", packed([KEY], [ROW]))))
     forge.log(payload)
     forge.refused()
+
+
+def test_packed_rows_in_the_log_are_looked_at_as_others_are(forge: Forge) -> None:
+    forge.image(forge.table(forge.block("images/i/t/0", packed([KEY], [ROW]))))
+    forge.log(encode_batch([(PUT_ROWS, 1, pack_rows([KEY], [b'{"id":2}']))], 1))
+    forge.refused(forge.part, forge.pieces)
 
 
 def test_slices_that_are_not_what_their_names_say(forge: Forge) -> None:

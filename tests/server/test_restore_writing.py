@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from backup.row_pieces import Piece
 from backup.selection import TableName
-from model.effect import PUT_ROW, Kind, encode
-from model.errors import BadSetting, NotLeader, RewindError
+from model.effect import PUT_ROW, PUT_ROWS, Kind, encode
+from model.errors import BadSetting, NotLeader, RewindError, UnfitArchive
 from model.keys import primary_key_bytes
+from model.packed_rows import pack_rows
 from proxy.answers import WaitTimeout
 from proxy.reql.evaluator import ReqlEvaluator  # noqa: F401  (fills the registry before index functions are compiled)
 from proxy.reql.index_functions import index_keys
 from server.restore_asking import Target
 from server.restore_writing import TableRestore, drop_effects, put_documents, scratch_databases
-from storage.bulk import BulkLoad
 from storage.documents import copy_catalog
 from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
@@ -33,6 +34,7 @@ class DirectData:
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(RocksEngine(folder, SETTINGS), index_keys)
         self.commits = self.waited = 0
+        self.kinds: set[int] = set()  # of effects
         self.fail_at: int | None = None
         self.index_ready = self.machine.store.index_ready
 
@@ -44,6 +46,7 @@ class DirectData:
         self.commits += 1
         if self.commits == self.fail_at:
             raise NotLeader("another server leads")
+        self.kinds.update(effect[0] for effect in effects)
         index = self.machine.applied_index + 1
         self.machine.apply([(index, encode(list(effects), index))])
 
@@ -101,15 +104,39 @@ def data(tmp_path: Path):
     data.machine.close()
 
 
-@pytest.fixture
-def scratch(tmp_path: Path) -> Path:
+@pytest.fixture(params=["packed", "row by row"])
+def may_pack(request: pytest.FixtureRequest) -> bool:
+    return request.param == "packed"
+
+
+PIECE_ROWS = 600
+
+
+def some_pieces() -> list[Piece]:
     """Tables 7 and 9 of another time."""
-    load = BulkLoad(tmp_path / "scratch", SETTINGS)
+    pieces = []
     for table_id, number in ((7, 3000), (9, 10)):
-        rows = some_rows(number)
-        load.add(table_id, list(rows), list(rows.values()))
-    load.finish(copy_catalog(Machine(RocksEngine(tmp_path / "none", SETTINGS)).catalog), 1)
-    return tmp_path / "scratch"
+        keys, rows = zip(*some_rows(number).items(), strict=True)
+        for at in range(0, number, PIECE_ROWS):
+            part = list(keys[at : at + PIECE_ROWS]), list(rows[at : at + PIECE_ROWS])
+            pieces.append(Piece(table_id, pack_rows(*part), len(part[1]), sum(map(len, part[1]))))
+    return pieces
+
+
+class Restoring(TableRestore):
+    """With the pieces of those tables that are targets."""
+
+    def __init__(self, data, targets, may_pack, replace=False, job=None, on_rows=lambda *_: None, fail_at=None) -> None:
+        wanted = [target.source["table_id"] for target in targets]
+        pieces = iter([piece for piece in some_pieces() if piece.table_id in wanted])
+        taken = count(1)
+
+        def take() -> Piece | None:
+            if next(taken) == fail_at:
+                raise UnfitArchive("a block is damaged")
+            return next(pieces, None)
+
+        super().__init__(data, data, targets, take, may_pack, replace, job or Job(), on_rows)
 
 
 def target(table_id: int, name: str, to: str | None = None) -> Target:
@@ -129,16 +156,17 @@ def target(table_id: int, name: str, to: str | None = None) -> Target:
     return Target(source, TableName(*(to or name).split(".")))
 
 
-def restore(data: DirectData, scratch: Path, *targets: Target, replace: bool = False, job: Job | None = None):
+def restore(data: DirectData, may_pack: bool, *targets: Target, **options):
     told = []
-    restoring = TableRestore(data, data, targets, scratch, replace, job or Job(), lambda *done: told.append(done))
+    restoring = Restoring(data, targets, may_pack, on_rows=lambda *done: told.append(done), **options)
     return restoring.run(), told
 
 
-def test_tables_come_back_as_they_were(data: DirectData, scratch: Path) -> None:
-    (rows, size), told = restore(data, scratch, target(7, "shop.orders"), target(9, "gone.notes"))
+def test_tables_come_back_as_they_were(data: DirectData, may_pack: bool) -> None:
+    (rows, size), told = restore(data, may_pack, target(7, "shop.orders"), target(9, "gone.notes"))
     assert rows == 3010 and told[-1] == (rows, size)
-    assert data.waited == 13  # each batch's end
+    assert data.waited == (6 if may_pack else 16)  # each entry's end
+    assert (PUT_ROWS in data.kinds, PUT_ROW in data.kinds) == (may_pack, not may_pack)
     assert data.rows(TableName("shop", "orders")) == some_rows(3000)
     assert data.rows(TableName("gone", "notes")) == some_rows(10)
     orders = data.catalog.databases["shop"].tables["orders"]
@@ -150,8 +178,8 @@ def test_tables_come_back_as_they_were(data: DirectData, scratch: Path) -> None:
     assert scratch_databases(data.catalog) == []
 
 
-def test_nothing_is_seen_before_the_last_entry(data: DirectData, scratch: Path) -> None:
-    restoring = TableRestore(data, data, [target(7, "shop.orders")], scratch, False, Job(), lambda *_: None)
+def test_nothing_is_seen_before_the_last_entry(data: DirectData, may_pack: bool) -> None:
+    restoring = Restoring(data, [target(7, "shop.orders")], may_pack)
     seen = []
     whole = data.commit
 
@@ -165,33 +193,37 @@ def test_nothing_is_seen_before_the_last_entry(data: DirectData, scratch: Path) 
     assert sorted(data.catalog.databases["shop"].tables) == ["orders"]
 
 
-def test_a_failure_at_any_commit_leaves_the_server_as_it_was(data: DirectData, scratch: Path) -> None:
+def test_a_failure_at_any_commit_leaves_the_server_as_it_was(data: DirectData, may_pack: bool, tmp_path: Path) -> None:
     before = data.catalog.databases["shop"], sorted(data.catalog.databases), sorted(data.catalog.tables)
     tables = [target(7, "shop.orders"), target(9, "gone.notes")]
     data.commits = 0
-    probe = DirectData(scratch.parent / "probe")
-    restore(probe, scratch, *tables)
+    probe = DirectData(tmp_path / "probe")
+    restore(probe, may_pack, *tables)
     total = probe.commits
     probe.machine.close()
     assert total > 6
     for at in (1, 2, 4, total - 1, total):
         data.commits, data.fail_at = 0, at
         with pytest.raises(NotLeader):
-            restore(data, scratch, *tables)
+            restore(data, may_pack, *tables)
         assert (data.catalog.databases["shop"], sorted(data.catalog.databases), sorted(data.catalog.tables)) == before
         assert data.machine.store.count(7) == 0
     data.fail_at = None
-    restore(data, scratch, *tables)
+    for at in (1, 3, 7):
+        with pytest.raises(UnfitArchive, match="damaged"):
+            restore(data, may_pack, *tables, fail_at=at)
+        assert (data.catalog.databases["shop"], sorted(data.catalog.databases), sorted(data.catalog.tables)) == before
+    restore(data, may_pack, *tables)
     assert data.rows(TableName("shop", "orders")) == some_rows(3000)
 
 
-def test_what_a_crash_leaves_is_known_and_dropped(data: DirectData, scratch: Path) -> None:
+def test_what_a_crash_leaves_is_known_and_dropped(data: DirectData, may_pack: bool) -> None:
     def crash(*done) -> None:
         data.change_catalog = None
         raise KeyboardInterrupt
 
     change_catalog = data.change_catalog
-    restoring = TableRestore(data, data, [target(7, "shop.orders")], scratch, False, Job(), crash)
+    restoring = Restoring(data, [target(7, "shop.orders")], may_pack, on_rows=crash)
     with pytest.raises((KeyboardInterrupt, TypeError)):
         restoring.run()
     data.change_catalog = change_catalog
@@ -201,28 +233,28 @@ def test_what_a_crash_leaves_is_known_and_dropped(data: DirectData, scratch: Pat
     assert sorted(data.catalog.databases) == ["shop"] and not data.catalog.tables
 
 
-def test_a_cancelled_restore_ends_soon_and_leaves_nothing(data: DirectData, scratch: Path) -> None:
+def test_a_cancelled_restore_ends_soon_and_leaves_nothing(data: DirectData, may_pack: bool) -> None:
     job = Job()
 
     def on_rows(rows: int, size: int) -> None:
         job.cancelled = "It was cancelled by admin."
 
-    restoring = TableRestore(data, data, [target(7, "shop.orders")], scratch, False, job, on_rows)
+    restoring = Restoring(data, [target(7, "shop.orders")], may_pack, job=job, on_rows=on_rows)
     with pytest.raises(RewindError, match="cancelled by admin"):
         restoring.run()
     assert sorted(data.catalog.databases) == ["shop"] and not data.catalog.tables
 
 
-def test_names_that_are_taken_are_replaced_only_when_asked(data: DirectData, scratch: Path) -> None:
+def test_names_that_are_taken_are_replaced_only_when_asked(data: DirectData, may_pack: bool) -> None:
     live = "22222222-2222-4333-8444-555555555555"
     granted = {"tables": {live: {"read": True}, "other": {"read": True}}, "global": {"connect": True}}
     data.commit([(int(Kind.CREATE_TABLE), 1, live, "d1", "orders", "id", {})], "hard")
     data.commit([(PUT_ROW, 1, primary_key_bytes("mine"), b'{"id":"mine"}')], "hard")
     data.commit([(int(Kind.PUT_SYSTEM), "users", "eve", {"permissions": granted})], "hard")
     with pytest.raises(BadSetting, match=r"shop\.orders is there already"):
-        restore(data, scratch, target(7, "shop.orders"))
+        restore(data, may_pack, target(7, "shop.orders"))
     assert data.rows(TableName("shop", "orders")) == {primary_key_bytes("mine"): b'{"id":"mine"}'}
-    restore(data, scratch, target(7, "shop.orders"), replace=True)
+    restore(data, may_pack, target(7, "shop.orders"), replace=True)
     assert data.rows(TableName("shop", "orders")) == some_rows(3000)
     new = data.catalog.databases["shop"].tables["orders"].uuid
     grants = data.catalog.documents("users")["eve"]["permissions"]
@@ -231,8 +263,8 @@ def test_names_that_are_taken_are_replaced_only_when_asked(data: DirectData, scr
     assert live not in data.catalog.tables_by_uuid
 
 
-def test_a_copy_under_another_name_has_a_uuid_of_its_own(data: DirectData, scratch: Path) -> None:
-    restore(data, scratch, target(9, "shop.notes", "shop.copy"))
+def test_a_copy_under_another_name_has_a_uuid_of_its_own(data: DirectData, may_pack: bool) -> None:
+    restore(data, may_pack, target(9, "shop.notes", "shop.copy"))
     assert data.catalog.databases["shop"].tables["copy"].uuid != UUID[:-1] + "9"
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.effect import Effect, Kind, encode
+from model.effect import PUT_ROWS, Effect, Kind, decode, encode
+from model.packed_rows import pack_rows
 from storage.engine import Engine, MemoryEngine
 from storage.machine import Machine
 from storage.rocks import RocksEngine
 from storage.sindex import entry_keys
-from tests.storage.storage_ledger import NEW_DATABASE, SMALL, delete, index_keys, new_index, new_table, put
+from tests.storage.storage_ledger import NEW_DATABASE, SMALL, delete, index_keys, new_index, new_table, put, row
 
 TABLES = st.integers(1, 3)
 KEYS = st.sampled_from([b"%02d" % number for number in range(12)])
@@ -39,7 +40,17 @@ EFFECTS: st.SearchStrategy[Effect] = st.one_of(
         st.builds(lambda key: (Kind.DELETE_SYSTEM, "users", key), st.sampled_from("ab")),
     ),
 )
-PAYLOADS = st.lists(EFFECTS, max_size=6).map(lambda effects: encode(effects, 5) if effects else b"")
+PACKED_ROWS: st.SearchStrategy[Effect] = st.builds(
+    lambda table, keys, n: (PUT_ROWS, table, pack_rows(keys, [row(id=key.decode(), n=n) for key in keys])),
+    TABLES,
+    st.one_of(st.lists(KEYS), st.lists(KEYS, unique=True).map(sorted)),
+    NUMBERS,
+)
+PAYLOADS = st.one_of(
+    st.lists(EFFECTS, max_size=6).map(lambda effects: encode(effects, 5) if effects else b""),
+    st.lists(EFFECTS, max_size=6).map(lambda effects: encode(effects, 5) if effects else b""),
+    PACKED_ROWS.map(lambda effect: encode([effect], 5)),
+)
 HISTORIES = (
     st.integers(0, 40)
     .flatmap(lambda length: st.lists(PAYLOADS, min_size=length, max_size=length))
@@ -84,6 +95,15 @@ def on_rocks(work: Callable[[Engine], Any]) -> Any:
     finally:
         engine.close()
         shutil.rmtree(folder)
+
+
+@given(HISTORIES)
+def test_packed_rows_are_as_many_single_rows(entries: Entries) -> None:
+    packed, single = Machine(MemoryEngine(), index_keys), Machine(MemoryEngine(), index_keys)
+    feed(packed, entries, [])
+    feed(single, [(at, encode(decode(payload).effects, 5) if payload else b"") for at, payload in entries], [])
+    check(packed)
+    assert state(packed) == state(single)
 
 
 @given(HISTORIES, CUTS, CUTS)

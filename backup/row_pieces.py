@@ -1,0 +1,142 @@
+"""Chosen tables of one moment in pieces of packed rows, as a running server takes them in.
+
+    the log says nothing of its rows   the blocks of the image, as they lie in the vault
+    the others                         rebuilt in a scratch folder first (backup/restore_tables), then packed
+
+One rule: a piece is given only when every row in it was looked at, and a table's last one only when all of its rows
+were in order and as many as they have to be.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from operator import lt
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from backup.capture import unpack_block
+from backup.image_loading import READ_AHEAD, check_count
+from backup.manifest import Block, TableImage
+from backup.rebuild import Progress, sound_effects
+from backup.restore_tables import Source, Survey, check_rows, rebuild_tables
+from backup.sealing import open_sealed, unseal
+from backup.selection import TableName
+from backup.vault import Vault
+from model.catalog import Table
+from model.errors import Corrupt, UnfitArchive
+from model.packed_rows import pack_rows, unpack_rows
+from storage.image import Image
+
+PIECE_BYTES: Final = 4 << 20  # of rows, as in the blocks of images
+LARGEST_PIECE_BYTES: Final = 8 << 20  # a block with more is packed anew, in several pieces
+
+Packed = tuple[bytes | None, list[bytes], list[bytes]]
+"""A block as it is packed in the vault (None: not as it has to be here), its keys, its rows."""
+
+ReadPacked = Callable[[TableImage], Iterator[Packed]]
+
+
+class Piece(NamedTuple):
+    """Some rows of a table, in the order of their keys; packed as in model/packed_rows."""
+
+    table_id: int
+    packed: bytes
+    rows: int
+    row_bytes: int
+
+
+def pieces_of(
+    source: Source, survey: Survey, tables: Sequence[Table], scratch: Path, read: ReadPacked, progress: Progress
+) -> tuple[int, Iterator[Piece]]:
+    """How many rows the tables have, and the pieces of one table after the other.
+
+    Returns when what has to be rebuilt is rebuilt. Raises UnfitArchive, VaultUnavailable, DiskFull, also later.
+    """
+    images = {image.table_id: image for image in source.plan.image.tables}
+    touched = [table for table in tables if table.table_id in survey.touched]
+    total = sum(table.rows for table in rebuild_tables(source, survey, touched, scratch, progress)) if touched else 0
+    untouched = []
+    for table in tables:
+        image = images.get(table.table_id)
+        if table not in touched and image is not None and image.uuid == table.uuid:
+            untouched.append((table, image))
+            total += image.rows
+
+    def pieces() -> Iterator[Piece]:
+        with sound_effects():
+            for table, image in untouched:
+                yield from _passed_on(survey.named(table), table, image, read)
+        if touched:
+            with Image(scratch) as rebuilt:
+                for table in touched:
+                    for block in rebuilt.blocks(table.table_id, block_bytes=PIECE_BYTES):
+                        yield from _packed(table.table_id, block.keys, block.rows)
+
+    return total, pieces()
+
+
+def _passed_on(name: TableName, table: Table, image: TableImage, read: ReadPacked) -> Iterator[Piece]:
+    """The blocks of an image, packed as they are."""
+    last_key, count = b"", 0
+    for packed, keys, rows in read(image):
+        if not keys:
+            continue
+        if keys[0] <= last_key or not all(map(lt, keys, islice(keys, 1, None))):
+            raise UnfitArchive(f"Table {name} holds rows that are not in the order of their keys.")
+        check_rows(name, table.primary_key, keys, rows)
+        last_key = keys[-1]
+        count += len(keys)
+        if packed is None:
+            yield from _packed(table.table_id, keys, rows)
+        else:
+            yield Piece(table.table_id, packed, len(rows), sum(map(len, rows)))
+    check_count(image, count)
+
+
+def _packed(table_id: int, keys: list[bytes], rows: list[bytes]) -> Iterator[Piece]:
+    """Rows in pieces of at most PIECE_BYTES, or of one row."""
+    begin = size = 0
+    for at, row in enumerate(rows):
+        if at > begin and size + len(row) > PIECE_BYTES:
+            yield Piece(table_id, pack_rows(keys[begin:at], rows[begin:at]), at - begin, size)
+            begin, size = at, 0
+        size += len(row)
+    if begin < len(rows):
+        yield Piece(table_id, pack_rows(keys[begin:], rows[begin:]), len(rows) - begin, size)
+
+
+def packed_blocks(vault: Vault, table: TableImage) -> Iterator[Packed]:
+    """The blocks of a table in an image, each with the hash and the number of rows that the manifest says."""
+    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
+        under_way = deque(pool.submit(_read, vault, block) for block in table.blocks[:READ_AHEAD])
+        following = iter(table.blocks[READ_AHEAD:])
+        try:
+            while under_way:
+                found = under_way.popleft().result()
+                under_way.extend(pool.submit(_read, vault, block) for block in islice(following, 1))
+                yield found
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read(vault: Vault, block: Block) -> Packed:
+    stored = vault.get_stored(block.name, block.sha256)
+    packed: bytes | None = None
+    if block.row_bytes <= LARGEST_PIECE_BYTES:
+        body, is_compressed = open_sealed(block.name, stored, vault.keyring)
+        packed = body if is_compressed else None
+    try:
+        if packed is None:
+            keys, rows = unpack_block(unseal(block.name, stored, vault.keyring), block.name)
+        else:
+            keys, rows = unpack_rows(packed)
+    except Corrupt as error:
+        raise UnfitArchive(f"{block.name} is not a block of rows: {error.message}.") from error
+    if len(rows) != block.rows:
+        raise UnfitArchive(f"{block.name} holds {len(rows)} rows; its manifest says {block.rows}.")
+    if sum(map(len, rows)) > LARGEST_PIECE_BYTES:
+        packed = None
+    return packed, keys, rows
