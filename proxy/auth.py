@@ -109,12 +109,16 @@ class Backoff:
 
     def wait_s(self, address: str, user: str) -> float:
         """How long an attempt has to wait from now on; 0.0: it may be made."""
+        if not self._failures:
+            return 0.0
         now = self._seconds()
         return max([0.0, *(entry.blocked_until - now for entry in self._about(address, user))])
 
     def stand_in_line(self, address: str, user: str) -> float:
         """`wait_s` for an attempt that does wait; those that come in the meantime are behind it."""
         wait_s = self.wait_s(address, user)
+        if wait_s <= 0.0:
+            return 0.0
         now = self._seconds()
         for entry in self._about(address, user):
             if entry.blocked_until > now:
@@ -158,6 +162,28 @@ def _keep(table: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
     table.move_to_end(key)
     if len(table) > limit:
         table.popitem(last=False)
+
+
+class Credentials:
+    """The credentials of users by name, out of their documents: one that is known is not read again.
+
+    documents: gives the users' documents, which are replaced and never changed.
+    """
+
+    def __init__(self, documents: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+        self._documents = documents
+        self._known: dict[str, tuple[Mapping[str, Any], Credential]] = {}
+
+    def of(self, user: str) -> Credential | None:
+        """The user's credential; None for nobody."""
+        document = self._documents().get(user)
+        if document is None:
+            self._known.pop(user, None)
+            return None
+        known = self._known.get(user)
+        if known is None or known[0] is not document:
+            known = self._known[user] = document, Credential.from_document(document)
+        return known[1]
 
 
 class UserDirectory:

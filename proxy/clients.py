@@ -19,6 +19,7 @@ import orjson
 from twisted.internet import defer
 
 from proxy.answers import Evaluator
+from proxy.deadlines import Deadlines
 from proxy.fibers import FiberPool, Timers
 from proxy.frames import MAX_QUERY_BYTES
 from proxy.handshake import Authenticator
@@ -111,6 +112,7 @@ class Clients:
         self.queries_total = 0
         self.connections_total = 0
         self.is_draining = False
+        self.logins = Deadlines(timers, seconds, self.limits.handshake_timeout_s)
         self.set_server(server_id, server_name)
         self._secret = random_bytes(16)
         self._next_id = 0
@@ -133,6 +135,7 @@ class Clients:
         self.members.pop(member.connection_id, None)
         if not self.members and self._when_empty is not None:
             when_empty, self._when_empty = self._when_empty, None
+            self.logins.stop()
             when_empty.callback(None)
 
     def refusal(self) -> str | None:
@@ -239,6 +242,7 @@ class Clients:
         """
         self.is_draining = True
         if not self.members:
+            self.logins.stop()
             return defer.succeed(None)
         when_empty: defer.Deferred[None] = defer.Deferred()
         self._when_empty = when_empty

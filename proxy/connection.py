@@ -81,7 +81,7 @@ class Connection(Performer, asyncio.Protocol):
         clients.enter(self)
         clients.unauthenticated += 1
         self._handshake = Handshake(clients.login, clients.random_bytes, address[0], clients.server_version)
-        self._timer = clients.timers.callLater(clients.limits.handshake_timeout_s, self._give_up)
+        clients.logins.begin(self)
 
     def data_received(self, data: bytes) -> None:
         session = self.session
@@ -122,8 +122,7 @@ class Connection(Performer, asyncio.Protocol):
         self._stop_timer()
         self._count_received(0)
         if self._handshake is not None:
-            self._handshake = None
-            self.clients.unauthenticated -= 1
+            self._end_handshake()
         if self.session is not None:
             self._perform(self.session.closed())
         self.clients.leave(self)
@@ -186,15 +185,18 @@ class Connection(Performer, asyncio.Protocol):
         self._wire.abort()
 
     def _begin_session(self, event: Ready) -> None:
-        clients = self.clients
-        self._handshake = None
-        clients.unauthenticated -= 1
-        self._stop_timer()
+        self._end_handshake()
         self._open_session(event.user, event.one_at_a_time, returns_empty_batches=event.one_at_a_time)
         if event.rest:
             self.data_received(event.rest)
 
-    def _give_up(self) -> None:
+    def _end_handshake(self) -> None:
+        self._handshake = None
+        self.clients.unauthenticated -= 1
+        self.clients.logins.done(self)
+
+    def give_up(self) -> None:
+        """What it was given time for is not done."""
         self._timer = None
         log.info("connection from %s:%d took too long and is cut", *self.address)
         self._wire.abort()
@@ -311,7 +313,7 @@ class Connection(Performer, asyncio.Protocol):
         """Bytes came that complete no frame, or that complete one which came in part: counts what is kept."""
         self._count_received(session.received_bytes)
         if session.is_draining and self._timer is None:
-            self._timer = self.clients.timers.callLater(self.clients.limits.drain_timeout_s, self._give_up)
+            self._timer = self.clients.timers.callLater(self.clients.limits.drain_timeout_s, self.give_up)
         if self._received_bytes and self.clients.receiving_bytes > self.clients.limits.max_receiving_bytes:
             log.warning("connection from %s:%d is cut: too much is being received at once", *self.address)
             text = "The server is receiving too many large queries at once."

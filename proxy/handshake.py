@@ -14,7 +14,6 @@ One rule: nothing beyond 2048 bytes is buffered for a message, and an unknown us
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import hmac
@@ -134,7 +133,7 @@ class Handshake:
         self._server_version = server_version
         self._data = b""
         self._step: Callable[[], list[Event] | None] = self._magic
-        self._after_hold: Callable[[], list[Event] | None] = self._nothing
+        self._after_hold: Callable[[], list[Event] | None] = _nothing
         self._speaks_json = False  # how errors are put
         self._version = 0
         self._user = ""
@@ -170,7 +169,7 @@ class Handshake:
         seconds = self._authenticator.stand_in_line(self._address, self._user)
         if seconds <= 0:
             return step()
-        self._step = self._nothing
+        self._step = _nothing
         self._after_hold = step
         return [Hold(seconds)]
 
@@ -189,12 +188,9 @@ class Handshake:
         else:
             events.append(b"ERROR: " + failure.message.encode() + b"\n\0")
         events.append(Refuse(failure.message))
-        self._step = self._nothing
+        self._step = _nothing
         self._data = b""
         return events
-
-    def _nothing(self) -> list[Event] | None:
-        return None
 
     def _take_number(self) -> int | None:
         if len(self._data) < 4:
@@ -239,7 +235,7 @@ class Handshake:
         return self._attempt(lambda: self._check(key))
 
     def _check(self, key: bytes) -> list[Event]:
-        self._step = self._nothing
+        self._step = _nothing
         return [CheckKey(_KEY_USER, key)]
 
     def _wire_protocol(self) -> list[Event] | None:
@@ -255,7 +251,7 @@ class Handshake:
 
     def _ready(self) -> Ready:
         rest, self._data = self._data, b""
-        self._step = self._nothing
+        self._step = _nothing
         return Ready(self._user, self._version == 3, rest)
 
     def _take_message(self) -> Any:
@@ -349,6 +345,11 @@ class Handshake:
         return "v=" + _base64(hmac.digest(self._keys.server_key, signed, "sha256"))
 
 
+def _nothing() -> list[Event] | None:
+    """The step where no bytes are wanted. It is no method, so that a handshake that is over does not hold itself."""
+    return None
+
+
 def _authentication(message: dict[str, Any]) -> str:
     value = message.get("authentication")
     if not isinstance(value, str):
@@ -361,20 +362,16 @@ def _success(authentication: str) -> bytes:
 
 
 def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _attributes(text: str) -> dict[str, str]:
     """SCRAM's `a=value,b=value` by letter; each letter once."""
     attributes: dict[str, str] = {}
-    at = 0
-    while at < len(text):
-        if text[at + 1 : at + 2] != "=" or text[at] == "=" or text[at] in attributes:
+    for part in text.removesuffix(",").split(",") if text else ():
+        if part[1:2] != "=" or part[0] == "=" or part[0] in attributes:
             raise _Failure(10, "Invalid encoding")
-        comma = text.find(",", at + 2)
-        end = len(text) if comma < 0 else comma
-        attributes[text[at]] = text[at + 2 : end]
-        at = end + 1
+        attributes[part[0]] = part[2:]
     return attributes
 
 
@@ -397,10 +394,11 @@ def _decoded_user(text: str) -> str:
 def _proof_fits(proof: str, stored_key: bytes, signed: bytes) -> bool:
     """Whether the client knows the key whose hash is `stored_key` (RFC 5802, section 3). In constant time."""
     try:
-        given = base64.b64decode(proof, validate=True)
-    except (binascii.Error, ValueError):
+        given = binascii.a2b_base64(proof, strict_mode=True)
+    except ValueError:
         given = b""
     signature = hmac.digest(stored_key, signed, "sha256")
-    client_key = bytes(a ^ b for a, b in zip(given.ljust(32, b"\0")[:32], signature, strict=True))
+    key = int.from_bytes(given.ljust(32, b"\0")[:32], "big") ^ int.from_bytes(signature, "big")
+    client_key = key.to_bytes(32, "big")
     fits = hmac.compare_digest(hashlib.sha256(client_key).digest(), stored_key)
     return fits and len(given) == 32

@@ -87,8 +87,6 @@ class Performer:
         self._context: QueryContext | None = None
         self._is_finishing = False
         self._pool = clients.fibers
-        self._start_method = self._start
-        self._done_method = self._done
 
     def _open_session(self, user: str, one_at_a_time: bool, returns_empty_batches: bool) -> Session:
         clients = self.clients
@@ -167,11 +165,11 @@ class Performer:
     def _run(self, query: Query) -> None:
         self.clients.queries_total += 1
         if query.cursor is None:
-            self._pool.run(self._start_method, query, self._begun)
+            self._pool.run(self._start, query, self._begun)
         elif query.reader is not None:
             query.reader.ask()
         else:
-            self._pool.run(next_batch, query, self._done_method)
+            self._pool.run(next_batch, query, self._done)
 
     def _interrupt(self, query: Query, message: str) -> None:
         if query.fiber is None and query.reader is not None:

@@ -32,7 +32,7 @@ from consensus.node import Node
 from model.catalog import Catalog
 from model.effect import Effect, Kind, encode
 from model.errors import BadSetting, RewindError
-from proxy.auth import Credential, UserDirectory, make_credential, passwordless_admin
+from proxy.auth import Credentials, UserDirectory, make_credential, passwordless_admin
 from proxy.clients import Clients, Limits
 from proxy.fibers import FiberPool
 from proxy.http import HttpListener
@@ -146,7 +146,8 @@ class Assembly:
         self._ledger = Ledger(time.monotonic)
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
         self._fetcher = _fetcher(settings, reactor)
-        self._users = UserDirectory(self._credential, bytes.fromhex(folder.identity.login_secret))
+        credentials = Credentials(lambda: self._machine.catalog.documents(USERS))
+        self._users = UserDirectory(credentials.of, bytes.fromhex(folder.identity.login_secret))
         self._evaluator = self._plug.plug(
             self._node,
             ReqlEvaluator(self._make_world()),
@@ -345,10 +346,6 @@ class Assembly:
             yield (int(Kind.CREATE_DATABASE), str(uuid4()), "test")
         document = {**credential.to_document(), "has_password": bool(password)}
         yield (int(Kind.PUT_SYSTEM), "users", "admin", document)
-
-    def _credential(self, user: str) -> Credential | None:
-        document = self._machine.catalog.documents("users").get(user)
-        return None if document is None else Credential.from_document(document)
 
     def _leadership_changed(self, state: SoftState) -> None:
         if not self._node.is_leader:

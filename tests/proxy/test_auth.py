@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.auth import Backoff, Credential, UserDirectory, make_credential, passwordless_admin
+from proxy.auth import Backoff, Credential, Credentials, UserDirectory, make_credential, passwordless_admin
 
 
 class Clock:
@@ -76,6 +76,18 @@ def test_a_changed_password_is_not_remembered():
     assert known.key_fits("admin", b"")
     assert not known.needs_password()
     assert not known.needs_password("nobody")
+
+
+def test_a_document_is_read_once_and_a_new_one_anew():
+    first, second = make_credential("a", 1), make_credential("b", 1)
+    documents = {"bob": first.to_document()}
+    credentials = Credentials(lambda: documents)
+    assert credentials.of("bob") == first
+    assert credentials.of("bob") is credentials.of("bob")
+    documents["bob"] = second.to_document()
+    assert credentials.of("bob") == second
+    del documents["bob"]
+    assert credentials.of("bob") is None
 
 
 def test_some_failures_are_free_then_the_wait_doubles():

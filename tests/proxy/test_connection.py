@@ -97,9 +97,10 @@ def world(evaluator, responses):
 def test_a_query_is_answered_before_the_call_returns(world, frame):
     w = world()
     connection, wire = w.connect()
+    calls = list(w.reactor.calls)
     connection.data_received(frame(3, b"[1,5]"))
     assert w.heard(wire) == [(3, {"t": 1, "r": [5]})]
-    assert w.reactor.calls == []
+    assert w.reactor.calls == calls
 
 
 def test_queries_may_follow_the_handshake_in_the_same_piece(world, frame):
@@ -174,7 +175,7 @@ def test_a_flood_of_queries_gives_others_a_turn(world, frame):
     connection.data_received(b"".join(frame(token, b"[1,5]") for token in range(20)))
     assert 0 < len(w.heard(wire)) < 20
     assert not wire.is_reading
-    while w.reactor.getDelayedCalls():
+    while any(call.getTime() <= 0 for call in w.reactor.getDelayedCalls()):
         w.reactor.advance(0)
     assert wire.is_reading
     connection.data_received(frame(99, b"[1,5]"))
