@@ -8,17 +8,14 @@ an image that can be listed is an image that was whole.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
-from backup.manifest import Block, ImageManifest, TableImage, encode
-from backup.packing import Packers, Stored, spare_workers
+from backup.capture_tables import Progress, capture_tables
+from backup.manifest import Block, ImageManifest, encode
 from backup.shelf import IMAGES
 from backup.vault import Vault
 from model.catalog import Catalog, Table
@@ -27,14 +24,6 @@ from model.errors import RewindError, UnfitArchive
 from model.undecodable import UNDECODABLE
 from storage.documents import creation_effects
 from storage.image import Image
-from storage.rows import HASH_MODULUS
-
-BLOCK_BYTES: Final = 4 << 20
-APART_ROWS: Final = 300_000  # with fewer, processes that help would cost more than they bring
-SIGN_OF_LIFE_S: Final = 5.0
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, rows done, bytes done) now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +79,8 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
     """Stores an image of the checkpoint. Raises VaultUnavailable, UnfitArchive or Corrupt; then nothing is listed."""
     began_ms = int(time.time() * 1000)
     tables = selected_tables(image.catalog, order.selection)
-    rows = sum(image.count(table.table_id) for table in tables)
-    writer = _BlockWriter(vault, order, progress, spare_workers() if rows >= APART_ROWS else 0)
-    try:
-        images = [writer.table(image, table) for table in tables]
-    finally:
-        writer.close()
+    folder = f"{IMAGES}/{order.image}"
+    images = capture_tables(image, vault, tables, folder, order.max_bytes_per_s, progress)
     manifest = ImageManifest(
         image=order.image,
         cluster_id=order.cluster_id,
@@ -110,7 +95,7 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
         tables=tuple(images),
         parent=order.parent,
     )
-    name = f"{IMAGES}/{order.image}/manifest"
+    name = f"{folder}/manifest"
     text = encode(manifest)
     try:
         sha256, _ = vault.put(name, text)
@@ -121,61 +106,6 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
             vault.delete(name)  # what is told to have failed is not to be listed
         raise
     return manifest
-
-
-class _BlockWriter:
-    """Packs and stores blocks, a few at a time, not faster than allowed."""
-
-    def __init__(self, vault: Vault, order: Order, progress: Progress, workers: int) -> None:
-        self._order = order
-        self._progress = progress
-        self._packers = Packers(vault, workers)
-        self._under_way: deque[Future[Stored]] = deque()
-        self._rows = 0
-        self._bytes = 0
-        self._began = time.monotonic()
-
-    def table(self, image: Image, table: Table) -> TableImage:
-        stored: list[Stored] = []
-        for number, part in enumerate(image.blocks(table.table_id, block_bytes=BLOCK_BYTES)):
-            name = f"{IMAGES}/{self._order.image}/{table.uuid}/{number:08d}"
-            self._await(self._packers.most_under_way - 1, stored)
-            self._under_way.append(self._packers.submit(name, part.keys, part.rows))
-            self._tell(len(part.rows), sum(map(len, part.rows)), table)
-        self._await(0, stored)
-        blocks = tuple(part.block for part in stored)
-        total_rows = sum(block.rows for block in blocks)
-        counted = image.count(table.table_id)
-        if total_rows != counted:
-            raise UnfitArchive(f"Table {table.name} has {total_rows} rows in the checkpoint, but {counted} counted.")
-        database = image.catalog.databases_by_uuid[table.database].name
-        return TableImage(
-            table.table_id,
-            table.uuid,
-            database,
-            table.name,
-            total_rows,
-            sum(block.row_bytes for block in blocks),
-            f"{sum(part.row_hash for part in stored) % HASH_MODULUS:064x}",
-            blocks,
-        )
-
-    def close(self) -> None:
-        self._packers.close()
-
-    def _await(self, most: int, stored: list[Stored]) -> None:
-        """Waits until at most so many blocks are under way; the finished ones are collected in order."""
-        while len(self._under_way) > most:
-            stored.append(self._under_way.popleft().result())
-
-    def _tell(self, rows: int, row_bytes: int, table: Table) -> None:
-        self._rows += rows
-        self._bytes += row_bytes
-        self._progress(table.name, self._rows, self._bytes)
-        limit = self._order.max_bytes_per_s
-        while limit and (ahead_s := self._bytes / limit - (time.monotonic() - self._began)) > 0:
-            time.sleep(min(ahead_s, SIGN_OF_LIFE_S))
-            self._progress(table.name, self._rows, self._bytes)
 
 
 def unpack_block(content: bytes, name: str) -> tuple[list[bytes], list[bytes]]:

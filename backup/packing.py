@@ -1,4 +1,4 @@
-"""Packs and stores blocks of rows, in threads, or in processes where there are cores to spare.
+"""Packs and stores blocks of rows; and what worker processes have in common.
 
 One rule: a block that is given back was read back. Worker processes are spawned, get what they need through pipes
 (keys of vaults never are arguments), and end when the process that asked does.
@@ -9,31 +9,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, parent_process, resource_tracker
 from typing import Final, NamedTuple
 
 import msgspec
 
 from backup.manifest import Block
-from backup.sealing import Keyring, digest, seal
+from backup.sealing import digest, seal
 from backup.vault import Vault
-from model.errors import RewindError
-from storage.rows import HASH_MODULUS, row_digest
+from storage.rows import HASH_MODULUS, sum_of_digests
 
-UPLOADS: Final = 4  # blocks on their way to the vault at the same time
+UPLOADS: Final = 4  # blocks on their way to the vault at the same time, of each process
 MAX_WORKERS: Final = 4
-
-
-class Packed(NamedTuple):
-    """A block ready to be stored, and the sum of its rows' digests."""
-
-    block: Block
-    row_hash: int
-    stored: bytes
 
 
 class Stored(NamedTuple):
@@ -55,6 +46,7 @@ def interrupts_held() -> Iterator[None]:
     A terminal sends it to all processes of a command. The parent ends the others: one that ended with the lock of
     their common pipe in its hands would leave the rest, and the parent, waiting for ever.
     """
+    resource_tracker.ensure_running()  # else the first process that is spawned starts it, which ends what is held
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -70,59 +62,45 @@ def end_at_once(workers: ProcessPoolExecutor) -> None:
         workers.shutdown(wait=True, cancel_futures=True)
 
 
-def encode_rows(keys: list[bytes], rows: list[bytes]) -> bytes:
-    """The content of a block."""
-    return msgspec.msgpack.encode((keys, rows))
+class BlockWriter:
+    """Packs blocks in the caller's thread, which is busy with it, and stores them in others, which mostly wait."""
 
-
-def pack(name: str, keys: list[bytes], rows: list[bytes], content: bytes, keyring: Keyring, level: int) -> Packed:
-    """Hashes the rows, compresses and encrypts their encoded content."""
-    row_hash = sum(map(row_digest, keys, rows)) % HASH_MODULUS
-    stored = seal(name, content, keyring, level)
-    return Packed(Block(name, len(rows), sum(map(len, rows)), len(stored), digest(stored)), row_hash, stored)
-
-
-class Packers:
-    """Packs and stores blocks away from the caller's thread. workers: processes that pack; 0: threads do."""
-
-    def __init__(self, vault: Vault, workers: int) -> None:
+    def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self.most_under_way = UPLOADS + 2 * workers
+        self._encoder = msgspec.msgpack.Encoder()
+        self._content = bytearray()  # of one block after the other: memory that was used already costs less
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="vault")
-        self._workers: ProcessPoolExecutor | None = None
-        if workers:
-            self._workers = ProcessPoolExecutor(workers, get_context("spawn"), begin_worker, (vault,))
+        self._under_way: deque[Future[Stored]] = deque()
 
-    def submit(self, name: str, keys: list[bytes], rows: list[bytes]) -> Future[Stored]:
-        if self._workers is None:
-            return self._uploads.submit(self._pack_and_store, name, keys, rows)
-        with interrupts_held():  # the first submission starts them
-            packing = self._workers.submit(_pack_apart, name, encode_rows(keys, rows))
-        return self._uploads.submit(self._store, packing)
+    def write(self, name: str, keys: list[bytes], rows: list[bytes]) -> list[Stored]:
+        """Sends a block on its way, once there are not too many; those that have arrived meanwhile, in order."""
+        row_hash = sum_of_digests(keys, rows) % HASH_MODULUS
+        self._encoder.encode_into((keys, rows), self._content)
+        stored = seal(name, self._content, self._vault.keyring, self._vault.level)
+        block = Block(name, len(rows), sum(map(len, rows)), len(stored), digest(stored))
+        arrived = self._arrived(UPLOADS)
+        self._under_way.append(self._uploads.submit(self._store, Stored(block, row_hash), stored))
+        return arrived
 
-    def _pack_and_store(self, name: str, keys: list[bytes], rows: list[bytes]) -> Stored:
-        vault = self._vault
-        return self._put(pack(name, keys, rows, encode_rows(keys, rows), vault.keyring, vault.level))
+    def finish(self) -> list[Stored]:
+        """Waits for all that are under way."""
+        return self._arrived(0)
 
-    def _store(self, packing: Future[Packed]) -> Stored:
-        try:
-            return self._put(packing.result())
-        except (BrokenProcessPool, CancelledError) as error:
-            raise RewindError("A process that packed rows has ended unexpectedly.") from error
+    def _arrived(self, most: int) -> list[Stored]:
+        arrived = []
+        while len(self._under_way) > most:
+            arrived.append(self._under_way.popleft().result())
+        return arrived
 
-    def _put(self, packed: Packed) -> Stored:
+    def _store(self, made: Stored, stored: bytes) -> Stored:
         """Stores a block and reads it back."""
-        self._vault.put_stored(packed.block.name, packed.stored)
-        self._vault.get_stored(packed.block.name, packed.block.sha256)
-        return Stored(packed.block, packed.row_hash)
+        self._vault.put_stored(made.block.name, stored, is_settled=False)
+        self._vault.read_back(made.block.name, stored)
+        return made
 
     def close(self) -> None:
-        """Ends the threads and processes; what has not begun is given up."""
-        if self._workers is not None:
-            self._workers.shutdown(wait=False, cancel_futures=True)
+        """Ends the threads; what has not begun is given up."""
         self._uploads.shutdown(wait=True, cancel_futures=True)
-        if self._workers is not None:
-            self._workers.shutdown(wait=True)
 
 
 _VAULT: Vault | None = None  # of a worker process
@@ -147,9 +125,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _pack_apart(name: str, content: bytes) -> Packed:
-    vault = worker_vault()
-    keys, rows = msgspec.msgpack.decode(content, type=tuple[list[bytes], list[bytes]])
-    return pack(name, keys, rows, content, vault.keyring, vault.level)

@@ -100,10 +100,12 @@ def read_key_file(path: Path) -> Keyring:
     return Keyring(keys)
 
 
-def seal(name: str, content: bytes, keyring: Keyring, level: int = DEFAULT_LEVEL, threads: int = 0) -> bytes:
+def seal(
+    name: str, content: bytes | bytearray, keyring: Keyring, level: int = DEFAULT_LEVEL, threads: int = 0
+) -> bytes:
     """The object to store under `name`. level: zstd's, 0 for none; threads: for large contents."""
     flags = 0
-    body = content
+    body: bytes | bytearray = content
     if level:
         flags |= ZSTD
         body = zstandard.ZstdCompressor(level=level, threads=threads).compress(content)

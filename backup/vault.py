@@ -81,20 +81,32 @@ class Vault:
         self.put_stored(name, stored)
         return digest(stored), len(stored)
 
-    def put_stored(self, name: str, stored: bytes) -> None:
-        """Stores bytes that are sealed already (copies between vaults)."""
-        self._insist(lambda: self._put_once(name, stored))
+    def put_stored(self, name: str, stored: bytes, is_settled: bool = True) -> None:
+        """Stores bytes that are sealed already. Not settled: its name may be lost with the power until `settle`."""
+        self._insist(lambda: self._put_once(name, stored, is_settled))
 
-    def _put_once(self, name: str, stored: bytes) -> None:
+    def settle(self, folder: str) -> None:
+        """From now on no power loss takes away the names of objects in a folder."""
+        with _Doing(self, f"settle {folder}"):
+            self._sync_local(self._path(folder))
+
+    def read_back(self, name: str, stored: bytes) -> None:
+        """Reads an object that was just stored. Raises UnfitArchive if it is not what it was."""
+        if self.get_stored(name) != stored:
+            raise UnfitArchive(
+                f"{name} in {self.url} does not read back as it was written: the vault is not to be used."
+            )
+
+    def _put_once(self, name: str, stored: bytes, is_settled: bool) -> None:
         path = self._path(name)
         with _Doing(self, f"write {name}"):
             if self._fs.exists(path):
                 if self._fs.cat_file(path) == stored:
                     return  # an interrupted upload is being repeated
                 raise UnfitArchive(f"{name} exists in {self.url} with other content; objects are written once.")
-            self._write(path, stored)
+            self._write(path, stored, is_settled)
 
-    def _write(self, path: str, stored: bytes) -> None:
+    def _write(self, path: str, stored: bytes, is_settled: bool = True) -> None:
         """Stores bytes whole or not at all."""
         if self._atomic:
             self._fs.pipe_file(path, stored)
@@ -105,7 +117,8 @@ class Vault:
         self._fs.pipe_file(part, stored)
         self._sync_local(part)
         self._fs.mv(part, path)
-        self._sync_local(folder)
+        if is_settled:
+            self._sync_local(folder)
 
     def get(self, name: str, expected: str | None = None) -> bytes:
         """The content of an object; raises UnfitArchive if it is damaged or not the one with the hash `expected`."""

@@ -26,7 +26,7 @@ from backup.shipping import covered_slices
 from backup.vault import Vault, VaultUnavailable
 from model.errors import DiskFull, RewindError, UnfitArchive
 from storage.image import Image
-from storage.rows import HASH_MODULUS, row_digest
+from storage.rows import HASH_MODULUS, sum_of_digests
 
 MANIFEST: Final = "manifest"
 FILES: Final = "files"
@@ -237,7 +237,7 @@ def compare(found: Image, image: ImageManifest) -> Iterator[str]:
             continue
         total = count = 0
         for part in found.blocks(table_id):
-            total = (total + sum(map(row_digest, part.keys, part.rows))) % HASH_MODULUS
+            total = (total + sum_of_digests(part.keys, part.rows)) % HASH_MODULUS
             count += len(part.rows)
         name = f"{table.database}.{table.name}"
         if (count, f"{total:064x}") != (table.rows, table.row_hash):

@@ -18,6 +18,7 @@ from storage.layout import COUNTS_HIGH, COUNTS_LOW, PREFIX_BYTES, after, number_
 from storage.rocks import RocksReader, RocksSettings
 
 BLOCK_BYTES: Final = 1 << 20
+FIRST_ROWS: Final = 16  # whose sizes tell how many to read at a time from then on
 CHUNK_ROWS: Final = 512
 READAHEAD_BYTES: Final = 2 << 20
 
@@ -36,6 +37,7 @@ class Image:
     def __init__(self, folder: Path, cache_bytes: int = 32 << 20) -> None:
         self._reader = RocksReader(folder, RocksSettings(cache_bytes=cache_bytes))
         self._reader.readahead_bytes = READAHEAD_BYTES
+        self.folder = folder
         self.applied_index = self._reader.applied_index
         self.catalog = Catalog()
         load_catalog(self._reader, self.catalog)
@@ -46,25 +48,39 @@ class Image:
         """The exact number of rows of a table."""
         return self.counts.get(table_id, 0)
 
-    def blocks(self, table_id: int, low: bytes = b"", block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """A table's rows in key order from the key `low` on, in blocks of `block_bytes` bytes or a little more."""
+    def span(self, table_id: int) -> tuple[bytes, bytes] | None:
+        """[low, high) of the keys of a table; None if it has no rows."""
+        low = table_prefix(table_id)
+        high = after(low)
+        first, _ = self._reader.scan_chunk(low, high, 1, skip=PREFIX_BYTES)
+        last, _ = self._reader.scan_chunk(low, high, 1, reverse=True, skip=PREFIX_BYTES)
+        return (first[0], last[0] + b"\0") if first and last else None
+
+    def blocks(
+        self, table_id: int, low: bytes = b"", block_bytes: int = BLOCK_BYTES, high: bytes = b""
+    ) -> Iterator[Block]:
+        """A table's rows in key order from the key `low` on, up to but without `high` if that is given.
+
+        In blocks of `block_bytes` bytes or a little more: how many rows are read at a time follows from their sizes.
+        """
         prefix = table_prefix(table_id)
-        start, high = prefix + low, after(prefix)
+        take = self._reader.reel(prefix + low, prefix + high if high else after(prefix))
         keys: list[bytes] = []
         rows: list[bytes] = []
-        size = 0
+        size, chunk = 0, FIRST_ROWS
         while True:
-            more_keys, more_rows = self._reader.scan_chunk(start, high, CHUNK_ROWS, skip=PREFIX_BYTES)
-            keys += more_keys
-            rows += more_rows
-            size += sum(map(len, more_keys)) + sum(map(len, more_rows))
-            is_last = len(more_keys) < CHUNK_ROWS
+            found = take(chunk)
+            keys += [key[PREFIX_BYTES:] for key, _ in found]
+            rows += [row for _, row in found]
+            more = sum([len(key) + len(row) for key, row in found]) - PREFIX_BYTES * len(found)
+            size += more
+            is_last = len(found) < chunk
             if keys and (is_last or size >= block_bytes):
                 yield Block(table_id, keys, rows)
                 keys, rows, size = [], [], 0
             if is_last:
                 return
-            start = prefix + more_keys[-1] + b"\0"
+            chunk = max(1, min(CHUNK_ROWS, (block_bytes - size) * len(found) // max(more, 1)))
 
     def all_blocks(self) -> Iterator[Block]:
         """The blocks of all tables, by table id."""

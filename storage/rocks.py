@@ -295,6 +295,29 @@ class RocksReader:
             rows += _walk(self._db.iter(options), low, rows[-1][0] if rows else high, limit - len(rows), reverse)
         return rows
 
+    def reel(self, low: bytes, high: bytes) -> Callable[[int], list[Row]]:
+        """A function that gives the next so many rows of [low, high); fewer are the last ones. Raises Corrupt.
+
+        One iterator for all of a long range: none of what it read ahead is read again, as for a scan in chunks.
+        """
+        options = ReadOptions()
+        if self.readahead_bytes:
+            options.set_readahead_size(self.readahead_bytes)
+        options.set_iterate_upper_bound(high)  # `high` stays alive in the closure: see the module's rule
+        following = self._db.items(False, low, options) if low < high else iter(())
+        start = low
+
+        def take(limit: int) -> list[Row]:
+            nonlocal start
+            rows: list[Row] = list(islice(following, limit))
+            if rows:
+                start = rows[-1][0] + b"\0"
+            if len(rows) < limit and start < high:
+                rows += _walk(self._db.iter(options), start, high, limit - len(rows), False)
+            return rows
+
+        return take
+
     def close(self) -> None:
         self._get = _closed
         self._db.close()
