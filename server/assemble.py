@@ -22,10 +22,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import LoopingCall
 
-from conf.settings import Settings
+from conf.settings import Driver, Settings
 from consensus.core import SoftState
 from consensus.flushing import FlushPolicy
 from consensus.node import Node
@@ -163,9 +162,7 @@ class Assembly:
         self._recent_log = RecentLog(started_s=self._system.site.started)
         self._recent_log.attach()
         self._jobs = self._plug_vitals()
-        driver = settings.driver
-        tls = certificate(driver.tls.certificate_file, driver.tls.key_file, driver.tls.ca_file)
-        self._listener = self._listen_on(driver.address, driver.port, tls)
+        self._listener = self._make_listener(settings.driver)
         self._web = self._make_web(settings) if settings.http.enabled else None
 
     # -- life
@@ -303,8 +300,9 @@ class Assembly:
             SPOKEN_VERSION,
         )
 
-    def _listen_on(self, address: str, port: int, tls: CertificateOptions | None) -> DriverListener:
-        return DriverListener(self._clients, self._reactor, address, port, tls)
+    def _make_listener(self, driver: Driver) -> DriverListener:
+        tls = certificate(driver.tls.certificate_file, driver.tls.key_file, driver.tls.ca_file)
+        return DriverListener(self._clients, self._reactor, driver.address, driver.port, tls)
 
     def _make_web(self, settings: Settings) -> HttpListener:
         http = settings.http
