@@ -121,7 +121,7 @@ def _with_hash(name: str, stored: bytes) -> bytes:
     return stored + _hash(name, stored)
 
 
-def _hash(name: str, stored: bytes) -> bytes:
+def _hash(name: str, stored: bytes | memoryview) -> bytes:
     named = hashlib.blake2b(name.encode(), digest_size=HASH_BYTES, person=b"rewind object")
     named.update(stored)
     return named.digest()
@@ -150,7 +150,7 @@ def open_sealed(name: str, stored: bytes, keyring: Keyring) -> tuple[bytes, bool
     version, flags = stored[4], stored[5]
     if version != VERSION or flags & ~(ZSTD | ENCRYPTED):
         raise UnfitArchive(f"{name} has format {version}/{flags}, which this version does not read.")
-    if _hash(name, stored[:-HASH_BYTES]) != stored[-HASH_BYTES:]:
+    if _hash(name, memoryview(stored)[:-HASH_BYTES]) != stored[-HASH_BYTES:]:
         raise UnfitArchive(f"{name} is damaged, or was stored under another name.")
     body = stored[14:-HASH_BYTES]
     if flags & ENCRYPTED:

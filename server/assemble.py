@@ -134,13 +134,7 @@ class Assembly:
         self._kept.needs.append(self._backups.keep_from)
         self._system.add(*backup_tables(self._backups))
         self._restores = plug_restores(
-            self._backups,
-            self._system,
-            self._replica,
-            self._fibers,
-            folder,
-            reactor,
-            lambda: self._plug.cluster.can_use(PACKED_ROWS),
+            self._backups, self._system, self._replica, self._fibers, folder, reactor, self._may_pack_rows
         )
         self._ledger = Ledger(time.monotonic)
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
@@ -327,6 +321,9 @@ class Assembly:
                 "Choose another http.port or http.address, set http.enabled to false, or stop what uses this one.",
             ) from error
         self._system.site = replace(self._system.site, http_port=web.port)
+
+    def _may_pack_rows(self) -> bool:
+        return self._plug.cluster.can_use(PACKED_ROWS)
 
     def _propose(self, effects: list[Effect]) -> Deferred[None]:
         done: Deferred[None] = Deferred()

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from backup.access import access_from
-from backup.timeline import format_time
+from backup.timeline import format_time, parse_moment
 from model.catalog import Catalog
 from model.errors import BadSetting, ReqlError, RewindError
 from model.keys import primary_key_bytes
@@ -295,7 +295,7 @@ class RestoreWork:
         ]
         if not vaults and document["vault"] is not None:
             raise BadSetting(f"Vault `{document['vault']}` does not exist any more.")
-        await self._shipped([vault_id for vault_id, _ in vaults])
+        await self._shipped([vault_id for vault_id, _ in vaults], self._needed_index(document))
         vaults.sort(key=lambda vault: -self._shipped_index(vault[0]))
         sources: list[tuple[str, Row]] = [
             (f"vault {vault['name']}", {"vault": access_from(vault).as_plain()}) for _, vault in vaults
@@ -324,9 +324,16 @@ class RestoreWork:
         shipping = self._archiver.shippings.get(vault_id)
         return -1 if shipping is None else shipping.shipped_index or 0
 
-    async def _shipped(self, vault_ids: Sequence[str]) -> None:
-        """Waits until one of the vaults has the log as it is now: what was just done can then be undone."""
-        wanted = self._state.archivable_index
+    def _needed_index(self, document: Row) -> int:
+        """The last entry that has to be in a vault: all of the log as it is now, if the moment does not say less."""
+        moment = parse_moment(document["to"], self._ledger.now_ms())
+        if moment.image is not None:
+            return 0
+        newest = self._state.archivable_index
+        return newest if moment.index is None else min(newest, moment.index)
+
+    async def _shipped(self, vault_ids: Sequence[str], wanted: int) -> None:
+        """Waits until one of the vaults has the log up to that entry: what was just done can then be undone."""
         until_s = self._children.seconds() + SHIPPING_WAIT_S
         while vault_ids and max(map(self._shipped_index, vault_ids)) < wanted:
             if self._children.seconds() >= until_s:

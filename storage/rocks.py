@@ -22,11 +22,12 @@ valid/key/value/next 0.61-0.67 µs; an `items` call 2.4 µs, an iterator with on
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -58,6 +59,8 @@ FORMAT_VERSION: Final = 1
 APPLIED_KEY: Final = b"m applied"
 FORMAT_KEY: Final = b"m format"
 ZSTD_LEVEL: Final = 1
+COMPACTION_THREAD: Final = "rocksdb:low"
+COMPACTION_NICENESS: Final = 10
 STEPPED_ROWS: Final = 64  # up to so many rows come by an iterator's steps, whose status is at hand where they end
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
 RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
@@ -126,6 +129,8 @@ def database_options(settings: RocksSettings) -> Options:
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
     options.set_compression_type(DBCompressionType.lz4())
+    # What a memtable becomes is soon written anew: to pack it costs a third of the flush (1.2 µs of a row of 1 KB).
+    options.set_compression_per_level([DBCompressionType.none()] + [DBCompressionType.lz4()] * 6)
     options.set_bottommost_compression_type(DBCompressionType.zstd())
     # Level 1 takes 1.06 s of compaction where RocksDB's 3 takes 1.65 (300,000 rows of 1 KB), in as many bytes.
     options.set_bottommost_compression_options(-14, ZSTD_LEVEL, 0, 0, True)
@@ -155,6 +160,18 @@ def _open(folder: Path, settings: RocksSettings, access: AccessType | None = Non
         return Rdict(str(folder), options, families, access)
     except Exception as error:  # rocksdict knows no narrower class
         raise fault(error) from error
+
+
+def _yield_to_others() -> None:
+    """Compactions get the processor after queries, flushes and the children that somebody waits for.
+
+    At this niceness they have a tenth of a core where others want all of it, which is enough for 20,000 rows of 1 KB
+    per second.
+    """
+    for task in Path("/proc/self/task").glob("*"):
+        with suppress(OSError):  # a thread may end, and other systems have no such folder
+            if (task / "comm").read_text().strip() == COMPACTION_THREAD:
+                os.setpriority(os.PRIO_PROCESS, int(task.name), COMPACTION_NICENESS)
 
 
 Row = tuple[bytes, bytes]
@@ -387,6 +404,7 @@ class RocksEngine(RocksReader):
         write_options.disable_wal = True  # a property, whatever the type stub says
         write_options.no_slowdown = True
         db.set_write_options(write_options)
+        _yield_to_others()
         self._adopt(db, folder)
         if self.get(FORMAT_KEY) is None:
             first = WriteSet()

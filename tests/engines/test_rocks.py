@@ -165,3 +165,14 @@ def test_a_folder_that_is_there_already_is_opened_with_the_settings_of_now(
     capacity = opened._db.property_int_value("rocksdb.block-cache-capacity")
     assert capacity == settings.cache_bytes - settings.recent_bytes
     opened.close()
+
+
+def test_compactions_yield_to_what_somebody_waits_for(engine: RocksEngine) -> None:
+    niceness = {
+        (task / "comm").read_text().strip(): os.getpriority(os.PRIO_PROCESS, int(task.name))
+        for task in Path("/proc/self/task").glob("*")
+    }
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert (
+        niceness.get("rocksdb:low", 10) >= 10 and niceness.get("rocksdb:high", own) == own
+    )  # elsewhere: no threads seen
