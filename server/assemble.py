@@ -54,6 +54,7 @@ from server.folder import DataFolder
 from server.http_client import HttpClient
 from server.image_plug import plug_images
 from server.javascript import JavascriptEngines
+from server.loop_timers import LoopTimers
 from server.members import PACKED_ROWS
 from server.replica import Replica
 from server.restore_plug import plug_restores
@@ -102,9 +103,10 @@ class Assembly:
         self._store = open_log(folder, self._machine, settings.log.segment_bytes)
         self.recovered_from = self._machine.applied_index
         self.recovered_to = self._store.last_index()
-        self._plug = ClusterPlug(settings, folder, self._machine, self._store, reactor, self._state_replaced)
+        self._timers = timers = LoopTimers(loop)
+        self._plug = ClusterPlug(settings, folder, self._machine, self._store, reactor, timers, self._state_replaced)
         self._node = self._make_node(loop, on_fatal)
-        self._fibers = FiberPool(reactor)
+        self._fibers = FiberPool(timers)
         store = self._machine.store
         self._replica = Replica(self._node, store, Head(store), self._fibers, _now_ms)
         self._replica.past = self._store
@@ -139,8 +141,7 @@ class Assembly:
         self._ledger = Ledger(time.monotonic)
         self._scripts = JavascriptEngines(reactor.callFromThread) if settings.reql.js_enabled else None
         self._fetcher = _fetcher(settings, reactor)
-        credentials = Credentials(lambda: self._machine.catalog.documents(USERS))
-        self._users = UserDirectory(credentials.of, bytes.fromhex(folder.identity.login_secret))
+        self._users = self._make_users()
         self._evaluator = self._plug.plug(
             self._node,
             ReqlEvaluator(self._make_world()),
@@ -282,12 +283,16 @@ class Assembly:
         world.http = self._fetcher
         return world
 
+    def _make_users(self) -> UserDirectory:
+        credentials = Credentials(lambda: self._machine.catalog.documents(USERS))
+        return UserDirectory(credentials.of, bytes.fromhex(self._folder.identity.login_secret))
+
     def _make_clients(self) -> Clients:
         return Clients(
             self._evaluator,
             self._users,
             self._fibers,
-            self._reactor,
+            self._timers,
             self._folder.identity.server_id,
             self._system.site.name,
             _limits(self._settings),

@@ -29,6 +29,7 @@ from server.cluster_ports import Links
 from server.cluster_queries import update_member
 from server.cluster_stalls import StallMeter
 from server.cluster_vitals import FAREWELL, KIND_BYTES, MARK, VITALS, Hearsay, Vitals, encode_vitals
+from server.loop_timers import LoopTimers
 from server.members import (
     FEATURES,
     JOINT_CHANGES,
@@ -86,6 +87,7 @@ class Cluster:
         forwarder: Forwarder,
         fibers: FiberPool,
         reactor: Any,
+        timers: LoopTimers,
         about: Callable[[], dict[str, Any]],
         free_bytes: Callable[[], int],
         low_bytes: int,
@@ -96,7 +98,7 @@ class Cluster:
         self.me = me
         self.cluster_id = me.cluster_id
         self.member_id = me.member_id
-        self.stalls = StallMeter(reactor)
+        self.stalls = StallMeter(timers)
         self._node = node
         self._catalog = catalog
         self._links = links

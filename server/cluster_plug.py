@@ -34,6 +34,7 @@ from server.cluster_gate import Gate
 from server.cluster_join import own_address
 from server.cluster_links import ClusterLinks, LinkedNode, make_links
 from server.folder import FIRST_MEMBER, DataFolder
+from server.loop_timers import LoopTimers
 from server.members import FEATURES
 from server.members_tables import invitations_table, members_table
 from server.replica import Replica
@@ -103,6 +104,7 @@ class ClusterPlug:
         machine: Machine,
         store: LogStore,
         reactor: Any,
+        timers: LoopTimers,
         on_switch: Callable[[], None],
     ) -> None:
         """on_switch: called when a snapshot has taken the place of the whole state."""
@@ -110,6 +112,7 @@ class ClusterPlug:
         self._folder = folder
         self._machine = machine
         self._reactor = reactor
+        self._timers = timers
         self._on_switch = on_switch
         self._node: Node
         self.cluster: Cluster
@@ -171,6 +174,7 @@ class ClusterPlug:
             forwarder,
             fibers,
             self._reactor,
+            self._timers,
             lambda: about(site()),
             lambda: _free_bytes(self._folder.log),
             LOW_DISK_SEGMENTS * self._settings.log.segment_bytes,
