@@ -120,15 +120,25 @@ class RestoreWork:
 
     def versions(self, table: str, key: Any) -> Deferred[Row]:
         """The versions of a document, as backup/restore_jobs.tell_versions says them."""
-        order = {"job": "tell_versions", "table": table, "key": key}
-        return self._ask({**order, "vault": self.best_vault(), "log": self.own_log()})
+        order = {"job": "tell_versions", "table": table, "key": key, "log": self.own_log()}
+        return Deferred.fromCoroutine(self._ask_each(order, [*self._vaults(), {"vault": None}]))
 
     def differences(self, first: str, second: str, names: Sequence[str], most_keys: int | None) -> Deferred[Row]:
         """What changed between two moments, as backup/restore_jobs.compare_moments says it."""
-        vault = self.best_vault()
-        source: Row = {"log": self.own_log()} if vault is None else {"vault": vault}
         order = {"job": "compare_moments", "from": first, "to": second, "names": list(names), "most_keys": most_keys}
-        return self._ask({**order, **source, "now_ms": self._ledger.now_ms()})
+        order["now_ms"] = self._ledger.now_ms()
+        return Deferred.fromCoroutine(self._ask_each(order, [*self._vaults(), {"log": self.own_log()}]))
+
+    async def _ask_each(self, order: Row, sources: Sequence[Row]) -> Row:
+        """From the first source that can tell; if none can, the failure of the first: the others have less."""
+        first: ChildFailed | None = None
+        for source in sources:
+            try:
+                return await self._ask({**order, **source})
+            except ChildFailed as error:
+                first = first or error
+        assert first is not None
+        raise first
 
     def vault_named(self, name: Any) -> Row | None:
         """The access to a vault by name; None if there is none."""
@@ -314,11 +324,11 @@ class RestoreWork:
             "now_ms": self._ledger.now_ms(),
         }
 
-    def best_vault(self) -> Row | None:
-        """The access to the vault that has most of the log; None if there is none."""
+    def _vaults(self) -> list[Row]:
+        """The field `vault` of a child's job for each vault, those first that have most of the log."""
         documents = self._ledger.documents(VAULTS)
-        best = max(documents, key=self._shipped_index, default=None)
-        return None if best is None else access_from(documents[best]).as_plain()
+        best_first = sorted(documents, key=self._shipped_index, reverse=True)
+        return [{"vault": access_from(documents[vault_id]).as_plain()} for vault_id in best_first]
 
     def _shipped_index(self, vault_id: str) -> int:
         shipping = self._archiver.shippings.get(vault_id)
