@@ -69,6 +69,7 @@ def backup(
         rate = f"{row['rows'] / max(row['seconds'], 0.001):,.0f} rows/s"
         lines = [
             f"{plural(row['rows'], 'row', 'rows')}, {size(row['bytes'])}, as of log index {row['log_index']}",
+            *([f"taken by {row['server']}"] if row.get("server") else []),
             *(f"image {i['image']} in vault {i['vault']} ({i['url']}), {size(i['bytes'])}" for i in row["images"]),
             f"{row['seconds']:.2f} seconds, {rate}",
             "backup successful",
