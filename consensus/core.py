@@ -147,6 +147,9 @@ class RaftCore(RaftState):
 
         Raises `NotLeader` or `Overloaded`: surely not done.
         """
+        if self.role is Role.LEADER:
+            leader.propose_data(self, data)
+            return self.log.last_index
         return self._propose(EntryKind.NORMAL, data)
 
     def propose_conf_change(self, change: ConfChange, kind: EntryKind = EntryKind.CONF_CHANGE_V2) -> int:

@@ -44,10 +44,7 @@ def on_propose(raft: RaftState, message: Message) -> None:
 
 def propose(raft: RaftState, items: list[tuple[EntryKind, bytes]]) -> None:
     """Append to the log; raises `NotLeader` or `Overloaded`."""
-    if raft.id not in raft.tracker.progress:
-        raise NotLeader("This member was removed from the group.")
-    if raft.transferee != NO_MEMBER:
-        raise NotLeader(f"Leadership is being handed over to member {raft.transferee:x}.")
+    _require_lead(raft)
     for position, (kind, data) in enumerate(items):
         if kind is EntryKind.NORMAL:
             continue
@@ -58,13 +55,36 @@ def propose(raft: RaftState, items: list[tuple[EntryKind, bytes]]) -> None:
         else:
             raft.pending_conf_index = raft.log.last_index + position + 1
     if not raft.append_new(items):
-        raise Overloaded(
-            f"{raft.uncommitted_bytes} bytes of changes wait for a quorum; the limit is {raft.max_uncommitted_bytes}."
-        )
+        raise _overloaded(raft)
     if raft.config.group_sends:
         raft.has_unsent = True
     else:
         broadcast_append(raft)
+
+
+def propose_data(raft: RaftState, data: bytes) -> None:
+    """`propose` for one normal entry, which nearly all are."""
+    if raft.transferee != NO_MEMBER or raft.id not in raft.tracker.progress:
+        _require_lead(raft)
+    if not raft.append_data(data):
+        raise _overloaded(raft)
+    if raft.config.group_sends:
+        raft.has_unsent = True
+    else:
+        broadcast_append(raft)
+
+
+def _require_lead(raft: RaftState) -> None:
+    if raft.id not in raft.tracker.progress:
+        raise NotLeader("This member was removed from the group.")
+    if raft.transferee != NO_MEMBER:
+        raise NotLeader(f"Leadership is being handed over to member {raft.transferee:x}.")
+
+
+def _overloaded(raft: RaftState) -> Overloaded:
+    return Overloaded(
+        f"{raft.uncommitted_bytes} bytes of changes wait for a quorum; the limit is {raft.max_uncommitted_bytes}."
+    )
 
 
 def _conf_change_problem(raft: RaftState, change: ConfChange) -> str:

@@ -14,6 +14,7 @@ from consensus.messages import (
     UNLIMITED,
     ConfState,
     Entry,
+    EntryKind,
     HardState,
     Snapshot,
     entries_bytes,
@@ -196,6 +197,14 @@ class RaftLog:
             self.offset_in_progress = min(self.offset_in_progress, first)
         self.last_index = entries[-1].index
         self.last_term = entries[-1].raft_term
+
+    def append_next(self, raft_term: int, data: bytes) -> int:
+        """Put one normal entry of this member's own term behind the log; its index."""
+        index = self.last_index + 1
+        self.entries.append(Entry(index, raft_term, EntryKind.NORMAL, data))
+        self.last_index = index
+        self.last_term = raft_term
+        return index
 
     def try_append(self, previous: int, previous_term: int, entries: list[Entry], committed: int) -> int | None:
         """Take a leader's entries after `previous`, if the logs agree there; the index now known to agree, or None."""

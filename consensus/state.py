@@ -277,19 +277,27 @@ class RaftState:
         raft_log, raft_term = self.log, self.raft_term
         index = raft_log.last_index + 1
         raft_log.append([Entry(index + at, raft_term, kind, data) for at, (kind, data) in enumerate(items)])
-        own_reply = Message(Kind.APPEND_REPLY, self.id, self.id, raft_term, 0, raft_log.last_index)
-        waiting = self.messages_after_sync
-        if (
-            self.config.group_sends
-            and waiting
-            and waiting[-1].to == self.id
-            and waiting[-1].kind is Kind.APPEND_REPLY
-            and waiting[-1].raft_term == raft_term
-        ):
-            waiting[-1] = own_reply
-        else:
-            waiting.append(own_reply)
+        self._reply_after_sync(raft_log.last_index)
         return True
+
+    def append_data(self, data: bytes) -> bool:
+        """`append_new` for one normal entry."""
+        size = len(data)
+        if size and self.uncommitted_bytes and self.uncommitted_bytes + size > self.max_uncommitted_bytes:
+            return False
+        self.uncommitted_bytes += size
+        self._reply_after_sync(self.log.append_next(self.raft_term, data))
+        return True
+
+    def _reply_after_sync(self, index: int) -> None:
+        """Promise to count the own log up to `index` once it is synced: once for all entries of a group."""
+        waiting, own = self.messages_after_sync, self.id
+        if waiting and self.config.group_sends:
+            last = waiting[-1]
+            if last.to == own and last.kind is Kind.APPEND_REPLY and last.raft_term == self.raft_term:
+                last.index = index
+                return
+        waiting.append(Message(Kind.APPEND_REPLY, own, own, self.raft_term, 0, index))
 
     def reduce_uncommitted(self, size: int) -> None:
         """Entries with that many payload bytes were applied."""

@@ -19,6 +19,7 @@ from model.errors import LeadershipLost, NotLeader
 _log = logging.getLogger("rewinddb.consensus")
 
 _LOST: Final = "Another leader's entries took the place of this one."
+_TOLD_IN_VAIN: Final = "what waited for the log failed when it was told"
 
 
 class EntryWaiters:
@@ -47,7 +48,11 @@ class EntryWaiters:
             waiting = take(entry.index, None)
             if waiting is not None:
                 for raft_term, done in waiting:
-                    _tell(done, None if raft_term == entry.raft_term else LeadershipLost(_LOST))
+                    error = None if raft_term == entry.raft_term else LeadershipLost(_LOST)
+                    try:  # as `_tell`, without a call for each
+                        done(error)
+                    except Exception:
+                        _log.exception(_TOLD_IN_VAIN)
         if entries[-1].raft_term != self._applied_term:
             self._applied_term = entries[-1].raft_term
             self._fail_where(lambda _, raft_term: raft_term < self._applied_term, LeadershipLost(_LOST))
@@ -175,4 +180,4 @@ def _tell(done: Done, error: Exception | None) -> None:
     try:
         done(error)
     except Exception:
-        _log.exception("what waited for the log failed when it was told")
+        _log.exception(_TOLD_IN_VAIN)

@@ -189,8 +189,7 @@ def _from_plain_iso8601(text: str) -> dict[str, Any] | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    past = moment - _EPOCH
-    return {PTYPE_KEY: TIME, "epoch_time": past.days * 86400 + past.seconds, "timezone": text[19:]}
+    return {PTYPE_KEY: TIME, "epoch_time": int(moment.timestamp()), "timezone": text[19:]}
 
 
 def from_iso8601(text: str, default_timezone: str = "") -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Assembly:
         self._node = self._make_node(loop, on_fatal)
         self._fibers = FiberPool(timers)
         store = self._machine.store
-        self._replica = Replica(self._node, store, Head(store), self._fibers, _now_ms)
+        self._replica = Replica(self._node, store, Head(store), self._fibers, _now_ms, foresee=self._machine.foresee)
         self._replica.past = self._store
         self._node.on_applied = self._replica.settle
         self._node.on_leadership = self._leadership_changed
@@ -265,6 +265,7 @@ class Assembly:
             reactor=self._reactor,
             snapshots=self._plug.snapshots,
             soon=loop.call_soon,
+            soon_from_thread=loop.call_soon_threadsafe,
             tick_s=tick_s,
             queue_bytes=settings.log.uncommitted_bytes,
             flush_policy=FlushPolicy(

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from model.catalog import Catalog
-from model.effect import Effect, encode
+from model.effect import Batch, Effect, encode
 from model.errors import LeadershipLost, NotLeader, ReqlOpFailedError
 from proxy.answers import Done
 from proxy.reql.env import CatalogChange
@@ -154,7 +154,9 @@ class Replica:
         fibers: Waits,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = boot_clock,
+        foresee: Callable[[int, bytes, Batch], None] | None = None,
     ) -> None:
+        """foresee: hears what is proposed, (log_index, payload, the rows in it), so that it need not decode it."""
         self._log = log
         self._clock = clock
         self._lease_until = float("-inf")
@@ -163,6 +165,7 @@ class Replica:
         self._head = head
         self._fibers = fibers
         self._now_ms = now_ms
+        self._foresee = foresee
         self.past: PastLog | None = None  # where feeds that are resumed read what they missed
         self._soft = NOTHING_PROPOSED  # the newest soft write that was acknowledged: (log_index, raft_term)
         self._newest = NOTHING_PROPOSED
@@ -275,7 +278,7 @@ class Replica:
         try:
             unused = count(self.catalog.next_id)
             effects, result = change(self.catalog, unused.__next__)
-            place = self._propose(effects) if effects else None
+            place = self._propose(effects, are_rows=False) if effects else None
         except BaseException:
             self._give_turn()
             raise
@@ -310,19 +313,22 @@ class Replica:
         self._waiting_bytes = 0
         self._head.drop()
 
-    def _propose(self, effects: list[Effect]) -> tuple[int, int]:
+    def _propose(self, effects: list[Effect], are_rows: bool = True) -> tuple[int, int]:
         if self.refusal:
             raise ReqlOpFailedError(self.refusal)
         if not self._log.can_serve:
             # A query may outlive its leader's term and see the next one begin, before the head is all there.
             raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
-        payload = encode(effects, self._now_ms())
-        place = self._log.propose(payload)
+        time_ms = self._now_ms()
+        payload = encode(effects, time_ms)
+        self._newest = place = self._log.propose(payload)
+        log_index, size = place[0], len(payload)
         self.writers.add(self._fibers.current)
-        self._head.stage(place[0], effects)
-        self._newest = place
-        self._waiting.append((place[0], len(payload)))
-        self._waiting_bytes += len(payload)
+        self._head.stage(log_index, effects)
+        if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
+            self._foresee(log_index, payload, Batch(time_ms, effects))
+        self._waiting.append((log_index, size))
+        self._waiting_bytes += size
         return place
 
     def _wait_until_applied(self, place: tuple[int, int]) -> None:

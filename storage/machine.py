@@ -17,6 +17,7 @@ which means the same.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.catalog import Catalog, Index, Table
-from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Batch, Effect, Kind, decode_stored, rows_of
 from model.errors import Corrupt, Overloaded, Unfinished
 from model.packed_rows import unpack_rows
 from storage import documents
@@ -96,6 +97,7 @@ class Machine:
         self.turn_s: float | None = None  # how long packed rows are written before others have a turn; None: no turns
         self.catalog = Catalog()
         self._clock = clock
+        self._foreseen: deque[tuple[int, bytes, Batch]] = deque()
         self._counts: dict[int, int] = {}
         self._visible_counts: dict[int, int] = {}
         self._tables: dict[int, _Table] = {}
@@ -134,6 +136,7 @@ class Machine:
         self._let_checkpoints_in()
         self.store.switch(engine)
         self._load(engine)
+        self._foreseen.clear()
         return old
 
     @property
@@ -142,6 +145,25 @@ class Machine:
         return self.engine.applied_index
 
     # --- applying
+
+    def foresee(self, log_index: int, payload: bytes, batch: Batch) -> None:
+        """This payload, which encodes that batch of rows, was proposed here: where it is applied, it is not decoded.
+
+        It counts only if the very same object comes back at that index: whatever another leader put there, or what
+        was read from the disk, is decoded. To be called in the order of the log.
+        """
+        foreseen = self._foreseen
+        while foreseen and foreseen[-1][0] >= log_index:
+            foreseen.pop()  # another leader's entries have taken their place, or will
+        foreseen.append((log_index, payload, batch))
+
+    def _batch_of(self, log_index: int, payload: bytes) -> Batch:
+        foreseen = self._foreseen
+        while foreseen and foreseen[0][0] <= log_index:
+            index, proposed, batch = foreseen.popleft()
+            if proposed is payload and index == log_index:
+                return batch
+        return decode_stored(payload)
 
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> None:
         """Applies (log_index, payload) in order; those applied before are passed over; b"" only counts.
@@ -169,7 +191,7 @@ class Machine:
 
     def _work_out(self, log_index: int, payload: bytes) -> None:
         """Stages what one entry does, and seals parts of it when it is large."""
-        batch = decode_stored(payload)
+        batch = self._batch_of(log_index, payload) if self._foreseen else decode_stored(payload)
         effects = batch.effects
         if effects and effects[0][0] == PUT_ROWS:
             if self._put_new_rows(log_index, effects[0]):

@@ -32,8 +32,8 @@ def call_runner(spec: TermSpec, arguments: list[Node], optargs: dict[str, Node],
     kinds = [spec.kind_of(at) for at in range(count)]
     if evaluate_optargs is None and count == 1:
         return _one_argument(spec, arguments[0].run, kinds[0], blame)
-    if evaluate_optargs is None and count == 2:
-        return _two_arguments(spec, arguments[0].run, arguments[1].run, kinds[0], kinds[1], blame)
+    if count == 2:
+        return _two_arguments(spec, arguments[0].run, arguments[1].run, kinds[0], kinds[1], evaluate_optargs, blame)
     runs = [node.run for node in arguments]
     return _many_arguments(spec, runs, kinds, evaluate_optargs, blame)
 
@@ -89,7 +89,9 @@ def _one_argument(spec: TermSpec, run0: Run, kind0: Any, blame: Any) -> Run:
     return run
 
 
-def _two_arguments(spec: TermSpec, run0: Run, run1: Run, kind0: Any, kind1: Any, blame: Any) -> Run:
+def _two_arguments(
+    spec: TermSpec, run0: Run, run1: Run, kind0: Any, kind1: Any, evaluate_optargs: Any, blame: Any
+) -> Run:
     body: Any = spec.body
 
     def run(env: Any) -> Any:
@@ -114,6 +116,14 @@ def _two_arguments(spec: TermSpec, run0: Run, run1: Run, kind0: Any, kind1: Any,
         except ReqlError as error:
             blame(error, at)
             raise
+        if evaluate_optargs is not None:
+            optargs = evaluate_optargs(env)
+            try:
+                return body(env, value0, value1, **optargs)
+            except ReqlError as error:
+                if error.path is None:
+                    blame(error, None)
+                raise
         try:
             return body(env, value0, value1)
         except ReqlError as error:

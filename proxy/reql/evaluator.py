@@ -128,6 +128,8 @@ class ReqlEvaluator:
 
     def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Compiles and runs a query; raises ReqlError."""
+        if len(body) > HEARD_BYTES:
+            return self._run(*self._understand(body), context)
         known = self._heard.get(body)
         if known is None:
             known = self._heard_before.pop(body, None)

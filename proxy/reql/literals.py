@@ -64,11 +64,14 @@ def _literal_object(raw: dict[str, Any]) -> Any:
     out = raw
     for key, value in raw.items():
         kind = value.__class__
-        if kind is str or kind is bool or (kind is int and -MAX_INT <= value <= MAX_INT):
+        if kind is str or kind is bool or value is None:
             continue
-        if kind is float and -MAX_INT < value < MAX_INT and not value.is_integer():
+        if kind is int:
+            if -MAX_INT <= value <= MAX_INT:
+                continue
+        elif kind is float and -MAX_INT < value < MAX_INT and not value.is_integer():
             continue
-        value = literal(value)
+        value = _literal_object(value) if kind is dict else literal(value)
         if value is MISSING:
             return MISSING
         if out is raw:

@@ -67,7 +67,7 @@ class Stats:
             self.truncated = True
 
     def result(self) -> dict[str, Any]:
-        out: dict[str, Any] = dict(self.counts)
+        out: dict[str, Any] = self.counts.copy()
         if self.first_error is not None:
             out["first_error"] = self.first_error
         if self.return_changes and self.was_used:
@@ -95,6 +95,13 @@ def check_key_kept(primary_key: str, old: Any, new: Any) -> None:
 
 def check_row(primary_key: str, key: bytes, old: Any, new: Any) -> None:
     """Raises unless `new` may take the place of `old` under this key (rcheck_row_replacement)."""
+    if (
+        old is not None
+        and new.__class__ is dict
+        and d.PTYPE_KEY not in new
+        and new.get(primary_key) is old[primary_key]
+    ):
+        return  # what nearly all updates come to
     if not d.is_object(new):
         raise ReqlQueryLogicError(f"Inserted value must be an OBJECT (got {d.type_name(new)}):\n{d.print_datum(new)}")
     check_key_kept(primary_key, old, new)
@@ -170,7 +177,8 @@ class RowWriter:
         """
         stats = self._stats
         stats.was_used = True
-        self._begin()
+        if self._fibers is None:
+            self._begin()
         old_text = self._old_text(key)
         old = None if old_text is None else d.loads(old_text)
         new: Any = offered
@@ -186,10 +194,17 @@ class RowWriter:
         except ReqlRuntimeError as error:
             self._fail(old, new, error.message)
             return
-        self._count(old, new, old_text, new_text)
-        if new_text != old_text:
+        is_changed = new_text != old_text
+        if is_changed:
             self._put(key, new_text)
-        if stats.return_changes == ALWAYS_CHANGES or (stats.return_changes and new_text != old_text):
+        if old is None:
+            name = "skipped" if new is None else "inserted"
+        elif new is None:
+            name = "deleted"
+        else:
+            name = "replaced" if is_changed else "unchanged"
+        stats.counts[name] += 1
+        if stats.return_changes and (is_changed or stats.return_changes == ALWAYS_CHANGES):
             stats.add_change({"old_val": old, "new_val": new})
 
     def _begin(self) -> None:
@@ -199,9 +214,9 @@ class RowWriter:
             self._fibers, self._env.fibers = self._env.fibers, UNBROKEN
 
     def _old_text(self, key: bytes) -> bytes | None:
-        if key in self._pending:
+        if self._pending and key in self._pending:
             return self._pending[key]
-        if key in self._ahead:
+        if self._ahead and key in self._ahead:
             return self._ahead[key]
         text: bytes | None = self._env.data.get_head(self._table_id, key)
         return text
@@ -221,7 +236,8 @@ class RowWriter:
 
         Only if `may_insert_new`, and not for pseudo-types.
         """
-        self._begin()
+        if self._fibers is None:
+            self._begin()
         if self._old_text(key) is not None:
             return False
         stats = self._stats
@@ -234,15 +250,6 @@ class RowWriter:
         stats.counts["inserted"] += 1
         self._put(key, text)
         return True
-
-    def _count(self, old: Any, new: Any, old_text: bytes | None, new_text: bytes | None) -> None:
-        if old is None:
-            name = "skipped" if new is None else "inserted"
-        elif new is None:
-            name = "deleted"
-        else:
-            name = "unchanged" if old_text == new_text else "replaced"
-        self._stats.counts[name] += 1
 
     def _fail(self, old: Any, new: Any, message: str) -> None:
         self._stats.add_error(message)
@@ -309,11 +316,11 @@ _HOOKS: dict[int, tuple[Any, Func]] = {}
 
 def write_hook(env: Any, source: StoredTable) -> Func | None:
     """The compiled write hook of a table. Kept per table until the hook's definition changes."""
-    from proxy.reql.index_functions import compile_function  # which needs all terms, and so this file
-
     definition = source.table.write_hook
     if definition is None:
         return None
+    from proxy.reql.index_functions import compile_function  # which needs all terms, and so this file
+
     kept = _HOOKS.get(source.table.table_id)
     if kept is None or kept[0] is not definition:
         kept = (definition, compile_function(definition["function"]))

@@ -217,6 +217,7 @@ class SimServer:
             self.fibers,
             lambda: int((self.world.now + self.wall_offset) * 1000),
             self.clock.seconds,
+            self.machine.foresee,
         )
 
     def crash(self, power: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.effect import PUT_ROWS, Effect, Kind, decode, encode
+from model.effect import PUT_ROWS, Batch, Effect, Kind, decode, encode
 from model.packed_rows import pack_rows
 from storage.engine import Engine, MemoryEngine
 from storage.machine import Machine
@@ -149,6 +149,54 @@ def test_a_crash_and_a_replay_give_the_same_state(entries: Entries, flushed: int
         pass
     check(again)
     assert state(again) == state(whole)
+
+
+ROWS = st.lists(
+    st.one_of(
+        st.builds(lambda table, key, n: put(table, key, id=key.decode(), n=n), TABLES, KEYS, NUMBERS),
+        st.builds(delete, TABLES, KEYS),
+    ),
+    max_size=4,
+)
+PROPOSED = st.lists(st.tuples(ROWS, st.sampled_from(["came", "was replaced", "came as a copy"])), max_size=30)
+
+
+@given(PROPOSED, CUTS, st.integers(0, 5))
+def test_what_was_foreseen_and_what_is_decoded_give_the_same_state(
+    proposed: list[tuple[list[Effect], str]], cuts: list[int], ahead: int
+) -> None:
+    machine, model = Machine(MemoryEngine(), index_keys), Machine(MemoryEngine(), index_keys)
+    told: list[tuple[Machine, Any]] = []
+    for one in (machine, model):
+        one.watched.update((1, 2, 3))
+        one.on_changes = lambda *what, one=one: told.append((one, what))
+    first = (1, encode([NEW_DATABASE, new_table(1), new_table(2), new_index(1, 7, "n")], 1))
+    entries = [first]
+    for index, (effects, fate) in enumerate(proposed, 2):
+        payload = encode(effects, index)
+        assert decode(payload) == Batch(index, effects)
+        machine.foresee(index, payload, Batch(index, effects))
+        if fate == "was replaced":  # by another leader's entry, which this server may have proposed, too
+            payload = encode([put(1, b"other", id="other", n=index)], 77)
+            if index % 2:
+                machine.foresee(index, payload, decode(payload))
+        entries.append((index, bytes(bytearray(payload)) if fate == "came as a copy" else payload))
+        if index % (ahead + 1) == 0:
+            machine.apply(entries)
+    feed(machine, entries, cuts)
+    feed(model, [(index, bytes(bytearray(payload))) for index, payload in entries], cuts)
+    assert state(machine) == state(model)
+    assert [what for one, what in told if one is machine] == [what for one, what in told if one is model]
+
+
+def test_an_entry_that_another_leader_put_there_is_decoded() -> None:
+    machine = Machine(MemoryEngine(), index_keys)
+    machine.apply([(1, encode([NEW_DATABASE, new_table(1)], 1))])
+    mine, theirs = [put(1, b"a", id="mine")], [put(1, b"a", id="theirs")]
+    machine.foresee(2, encode(mine, 2), Batch(2, mine))
+    machine.foresee(3, encode(mine, 3), Batch(3, mine))
+    machine.apply([(2, encode(theirs, 2)), (3, encode([], 3))])
+    assert machine.store.get(1, b"a") == theirs[0][3]
 
 
 class Ticks:

@@ -120,14 +120,15 @@ class _Insertion:
         self._primary_key = table.source.primary_key
         self._conflict = conflict
         self._stats = stats
-        self._writer = writer_for(env, table, durability, stats, not ignore_hook)
+        self._writer = writer = writer_for(env, table, durability, stats, not ignore_hook)
+        self._may_insert_new = writer.__class__ is RowWriter and writer.may_insert_new
         self._generated: list[str] = []
         self._keys_skipped = 0
 
     def add_all(self, rows: list[Any]) -> None:
         """`add` for each row; what is there under their keys is read at once, and most of it is nothing."""
         writer = self._writer
-        if len(rows) < FEW_ROWS or not (isinstance(writer, RowWriter) and writer.may_insert_new):
+        if len(rows) < FEW_ROWS or not self._may_insert_new:
             for row in rows:
                 self.add(row)
             return
@@ -153,6 +154,12 @@ class _Insertion:
         key_is_made = row.__class__ is dict and "$reql_type$" not in row and primary_key not in row
         if key_is_made:
             row = {**row, primary_key: self._make_key()}
+        if self._may_insert_new:
+            key = self._plain_key(row)
+            if key is not None and self._writer.insert_new(key, row):
+                if self._writer.is_full:
+                    self._writer.flush()
+                return
         try:
             d.expect(row, "OBJECT")
             if primary_key not in row:
