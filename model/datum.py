@@ -260,7 +260,9 @@ def merge(left: Datum, right: Datum) -> Datum:
 
     Neither argument is changed. ABSENT if `right` is a literal without a value and there is nothing to merge into.
     """
-    if type(left) is not dict or type(right) is not dict or not is_object(left) or not is_object(right):
+    if type(left) is not dict or type(right) is not dict:
+        return drop_literals(right)
+    if (PTYPE_KEY in left or PTYPE_KEY in right) and not (is_object(left) and is_object(right)):
         return drop_literals(right)
     merged = {**left, **right}
     for key, item in right.items():

@@ -84,14 +84,18 @@ class RecentValues:
 
     def written(self, rows: Mapping[bytes, bytes | None]) -> None:
         """These keys have new values; those that nobody has read are of no interest."""
+        young, old = self._young, self._old
         for key, value in rows.items():
-            if key in self._young:
-                self._young_bytes -= _size(key, self._young.pop(key))
-            elif key in self._old:
-                del self._old[key]
+            if key in young:
+                before = young.pop(key)
+                self._young_bytes -= OVERHEAD_BYTES + len(key) + (len(before) if before is not None else 0)
+            elif key in old:
+                del old[key]
             else:
                 continue
             self._keep(key, value)
+            if young is not self._young:  # it was full
+                young, old = self._young, self._old
 
     def forget(self) -> None:
         """Anything may have changed."""
@@ -101,7 +105,7 @@ class RecentValues:
         self._leaving = {}
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
-        size = _size(key, value)
+        size = OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)  # as `_size`, which is a call more
         if size > self._largest_bytes:
             return
         if self._young_bytes + size > self._limit_bytes:
@@ -109,8 +113,9 @@ class RecentValues:
         self._young[key] = value
         self._young_bytes += size
         leaving = self._leaving
-        while leaving and size > 0:
-            size -= _size(*leaving.popitem())
+        if leaving:
+            while leaving and size > 0:
+                size -= _size(*leaving.popitem())
 
 
 def _size(key: bytes, value: bytes | None) -> int:

@@ -117,10 +117,10 @@ class SingleSelection(Value):
 
     `origin` tells `changes` how the row was found: ("get",) or a description of the slice or stream it came from.
     find: gives the row when it is first asked for (the target of a write, or min and max of an index, whose key is
-    not known either), instead of `text`.
+    not known either), instead of `text`. stored_key: `key` as it is stored, where that is known already.
     """
 
-    __slots__ = ("_datum", "_find", "_key", "_loaded", "_text", "origin", "table")
+    __slots__ = ("_datum", "_find", "_key", "_loaded", "_text", "origin", "stored_key", "table")
     type_label = "SINGLE_SELECTION"
 
     def __init__(
@@ -137,6 +137,7 @@ class SingleSelection(Value):
         self._loaded = False
         self._datum: Any = None
         self._find = find
+        self.stored_key: bytes | None = None
         self.origin = origin
 
     @property

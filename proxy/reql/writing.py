@@ -290,7 +290,8 @@ class RowWriter:
     def flush(self, is_last: bool = False) -> None:
         """Commits what was collected; returns when it is as durable as asked for.
 
-        Where nothing came of it, what was seen may still be on its way to the log: that is waited for, too.
+        Where nothing came of it, what was seen may still be on its way to the log, or no longer be so: that is
+        waited for, too. Whoever leads no more finds it out there; a commit finds it out by itself.
         is_last: nothing more is written, so that the waiting may be left to whoever sends the query's answer.
         """
         has_looked = self._fibers is not None
@@ -309,6 +310,8 @@ class RowWriter:
                 self._env.data.commit(effects, self._durability)
         elif has_looked and self._durability == "hard":
             self._env.data.confirm()
+        elif has_looked:
+            self._env.prepare_read()
 
 
 _HOOKS: dict[int, tuple[Any, Func]] = {}

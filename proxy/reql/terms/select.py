@@ -150,12 +150,14 @@ def _get_unread(env: Any, table: Table, key: Any) -> SingleSelection:
     source = table.source
     if source.__class__ is not StoredTable:
         return get(env, table, key)  # type: ignore[no-any-return]
-    primary_key_bytes(key)
-    env.prepare_read()
+    stored_key = primary_key_bytes(key)
     source.traffic.read += 1
-    return SingleSelection(table, key, None, ("get",), lambda: source.get(env, key))
+    selection = SingleSelection(table, key, None, _FROM_GET, lambda: source.get(env, key))
+    selection.stored_key = stored_key
+    return selection
 
 
+_FROM_GET: Final = ("get",)
 _UNREAD_GET: Final = replace(TERMS[Term.GET], body=_get_unread)
 
 

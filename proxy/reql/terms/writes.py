@@ -222,6 +222,7 @@ def writer_for(env: Any, table: Table, durability: str | None, stats: Stats, use
 
 
 _CHANGE_OPTARGS = {"non_atomic": as_bool, **WRITE_OPTARGS}
+_NOTHING_GIVEN: Final[dict[str, Any]] = {}
 
 
 def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
@@ -243,7 +244,7 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
             leave_unread(nodes[0])
 
         def run(env: Any) -> Any:
-            given = _evaluate_optargs(env, spec, optargs)
+            given = _evaluate_optargs(env, spec, optargs) if optargs else _NOTHING_GIVEN
             rule: Any = None
             determinism = 0
             if has_function:
@@ -256,9 +257,10 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                 rule = make_rule(None)
             target = nodes[0].run(env)
             try:
-                grouped = None if target.__class__ in PLAIN else grouped_value(env, target)
-                if grouped is not None:
-                    return over_groups(env, grouped, lambda held: _change(env, held, rule, determinism, given))
+                if target.__class__ is not SingleSelection and target.__class__ not in PLAIN:
+                    grouped = grouped_value(env, target)
+                    if grouped is not None:
+                        return over_groups(env, grouped, lambda held: _change(env, held, rule, determinism, given))
                 return _change(env, target, rule, determinism, given)
             except ReqlError as error:
                 if error.path is None:
@@ -310,14 +312,18 @@ def _evaluate_optargs(env: Any, spec: TermSpec, optargs: dict[str, Node]) -> dic
 
 
 def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[str, Any]) -> dict[str, Any]:
-    stats = Stats(return_changes_of(optargs), env.array_limit)
-    durability = durability_of(optargs)
-    use_hook = not optargs.get("ignore_write_hook", False)
+    return_changes, durability, use_hook = NO_CHANGES, None, True
+    if optargs:
+        return_changes = return_changes_of(optargs)
+        durability = durability_of(optargs)
+        use_hook = not optargs.get("ignore_write_hook", False)
+    stats = Stats(return_changes, env.array_limit)
     if target.__class__ is SingleSelection:
-        _check_hook_use(env, target.table, optargs)
+        if optargs:
+            _check_hook_use(env, target.table, optargs)
         writer = writer_for(env, target.table, durability, stats, use_hook)
         writer.require_permission()
-        key = primary_key_bytes(target.key)
+        key = target.stored_key or primary_key_bytes(target.key)
         if determinism & ~CONSTANT_NOW:
             _change_rows(writer, [(key, target.datum())], rule, determinism, stats, is_last=True)
         else:
