@@ -21,7 +21,7 @@ from backup.plan import Mark
 from backup.sealing import digest, seal, unseal
 from backup.shelf import mark_name, marks_of, read_slice, slices_of
 from backup.vault import Vault, VaultUnavailable
-from model.effect import time_of
+from model.effect import is_packed, time_of
 from model.errors import UnfitArchive
 from wal.record import FIRST_ENTRY_KIND, Record
 
@@ -146,7 +146,12 @@ class Shipper:
         piece = SliceName(records[0].log_index, records[-1].log_index, first_ms, max(times, default=self.shipped_ms))
         entries = [(r.log_index, r.raft_term, r.kind - FIRST_ENTRY_KIND, r.payload) for r in records]
         text = encode_slice(LogSlice(self._cluster_id, entries))
-        return piece, seal(piece.name, text, self._vault.keyring, self._vault.level)
+        return piece, seal(piece.name, text, self._vault.keyring, self._level_for(records))
+
+    def _level_for(self, records: Sequence[Record]) -> int:
+        """Slices that are mostly packed rows are not compressed again."""
+        packed = sum(len(record.payload) for record in records if is_packed(record.payload))
+        return 0 if 2 * packed > sum(len(record.payload) for record in records) else self._vault.level
 
     def mark(self, index: int, time_ms: int) -> None:
         """Notes that entry `index` was the log's last one at that time; replaces the mark before."""

@@ -63,6 +63,7 @@ class Batch(NamedTuple):
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_PACKED_HEAD: Final = bytes((0x93, PACKED_FORMAT_VERSION))  # of an array of three items, in MessagePack
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[Any, ...]]])
 _HEAD_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw])
 
@@ -98,6 +99,11 @@ def decode_stored(payload: bytes) -> Batch:
             "Start a newer RewindDB on this data folder.",
         )
     return Batch(time_ms, effects)
+
+
+def is_packed(payload: bytes) -> bool:
+    """Whether a log entry's payload holds packed rows, which do not get smaller when they are compressed again."""
+    return payload.startswith(_PACKED_HEAD)
 
 
 def rows_of(effect: Effect) -> list[Effect]:

@@ -25,6 +25,9 @@ ROOT: Final = Path(__file__).parents[1]
 COMMAND: Final = (sys.executable, "-m", "backup.child")
 MAX_LINE_BYTES: Final = 64 << 20
 KEPT_ERROR_BYTES: Final = 4096
+MEMORY: Final = {"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+"""For the C library: blocks of some MB come and go all the time; to fetch each of them from the system anew costs a
+child a tenth of its time."""
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -171,7 +174,7 @@ class Children:
     async def _spawn(self, child: Child) -> None:
         path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
         try:
-            environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+            environment = {**MEMORY, **os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
             await spawn(self._loop, child, self._command, environment)
         except OSError as error:
             child.fail(error)

@@ -8,7 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from backup.log_tail import EntriesGone, Known
 from backup.manifest import SliceName
-from backup.sealing import Keyring, new_key
+from backup.sealing import ZSTD, Keyring, new_key
 from backup.shelf import marks_of, read_slice, slices_of
 from backup.shipping import (
     MERGE_SLICES,
@@ -20,8 +20,9 @@ from backup.shipping import (
     slices_to_merge,
 )
 from backup.vault import Vault, VaultUnavailable
-from model.effect import encode
+from model.effect import PUT_ROW, PUT_ROWS, encode
 from model.errors import UnfitArchive
+from model.packed_rows import pack_rows
 from tests.backup.faults import READS, WRITES, Killed, at_operation, make_faulty
 from wal.record import Kind, Record
 
@@ -162,6 +163,22 @@ def test_a_process_that_ends_anywhere_is_followed_by_one_that_goes_on(url, log, 
         ship_all(begun(after, log), log)
         after.sweep("log")
         assert shipped_entries(after) == 20
+
+
+@pytest.mark.parametrize("keys", [[], [new_key()]])
+def test_packed_rows_are_not_compressed_again(tmp_path, keys):
+    vault, log = Vault(f"file://{tmp_path}/vault", keyring=Keyring(keys)), Log()
+    rows = pack_rows([b"%06d" % at for at in range(500)], [b'{"id":%d}' % at for at in range(500)])
+    log.records = [
+        Record(int(Kind.ENTRY), 1, 1, encode([(PUT_ROWS, 7, rows)], 1000)),
+        Record(int(Kind.ENTRY), 1, 2, encode([(PUT_ROW, 7, b"a", b'{"text":"%s"}' % (b"x" * 1000))], 2000)),
+    ]
+    ship_all(begun(vault, log, slice_bytes=10), log)
+    assert shipped_entries(vault) == 2
+    found = [entry for piece in slices_of(vault) for entry in read_slice(vault, piece).entries]
+    assert [(index, data) for index, _, _, data in found] == [(one.log_index, one.payload) for one in log.records]
+    packed, plain = (vault.get_stored(piece.name) for piece in slices_of(vault))
+    assert not packed[5] & ZSTD and plain[5] & ZSTD and len(plain) < 400
 
 
 def test_another_history_is_refused(url, log):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import zstandard
 
-from model.effect import PUT_ROW, PUT_ROWS, Batch, decode, decode_stored, encode, time_of
+from model.effect import PUT_ROW, PUT_ROWS, Batch, decode, decode_stored, encode, is_packed, time_of
 from model.errors import Corrupt
 from model.packed_rows import MAX_UNPACKED_BYTES, pack_rows, unpack_rows
 
@@ -30,6 +30,8 @@ def test_only_entries_of_packed_rows_have_the_new_format() -> None:
     assert msgspec.msgpack.decode(encode([(PUT_ROWS, 7, b"")], 5))[0] == 2
     assert msgspec.msgpack.decode(encode([(PUT_ROW, 7, b"a", b"{}")], 5))[0] == 1
     assert msgspec.msgpack.decode(encode([], 5))[0] == 1
+    assert is_packed(encode([(PUT_ROWS, 7, b"")], 5))
+    assert not any(is_packed(encode(effects, 5)) for effects in ([], [(PUT_ROW, 7, b"a", b"{}")]))
     with pytest.raises(Corrupt, match="batch format 3"):
         decode(msgspec.msgpack.encode((3, 5, [])))
 
