@@ -1,6 +1,8 @@
 """What the tests of backups on real servers have in common: waiting for what takes its time, asking for jobs."""
 
+import os
 import time
+from contextlib import contextmanager
 
 from rethinkdb import r
 
@@ -52,3 +54,20 @@ def shipped(conn, name="main"):
 def events(conn):
     """What `backup_log` says, in order."""
     return list(SYSTEM.table("backup_log").order_by("id")["event"].run(conn))
+
+
+@contextmanager
+def stuck(vault_folder):
+    """Whoever reads the last block of the vault's newest image waits for it as long as this lasts.
+
+    So what a restore does before that can be looked at, and ended, however fast it is.
+    """
+    block = max(vault_folder.glob("images/*/*/[0-9]*"))
+    assert block.name != "00000000", "one block is no way to be in the middle"
+    aside = block.with_name("aside")
+    block.rename(aside)
+    os.mkfifo(block)
+    try:
+        yield
+    finally:
+        aside.rename(block)

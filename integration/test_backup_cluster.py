@@ -7,7 +7,7 @@ import sys
 import pytest
 from rethinkdb import errors, r
 
-from integration.backup_kit import SYSTEM, add_vault, done, shipped, until, vault
+from integration.backup_kit import SYSTEM, add_vault, done, shipped, stuck, until, vault
 from integration.cluster_kit import Cluster
 from server.child import ROOT, ServerProcess
 
@@ -152,3 +152,48 @@ def test_a_follower_killed_in_the_middle_is_followed_by_another_server(cluster, 
     assert not list(tmp_path.glob("s*/backup/checkpoint-*"))
     report = done(conn, "backup_tasks", task="verify", depth="rows")["result"]["main"]
     assert (report["problems"], report["images"]) == ([], 2)
+
+
+def test_a_restore_reaches_all_members_and_a_new_leader_drops_what_is_half_done(cluster, tmp_path):
+    leader = cluster.leader()
+    conn = leader.connect()
+    add_vault(conn, f"file://{tmp_path}/vault")
+    r.table_create("t").run(conn)
+    for _ in range(15):
+        r.table("t").insert(rows(1000), durability="soft").run(conn)
+    whole = list(r.table("t").order_by(index="id").run(conn))
+    done(conn)
+    behind = cluster.followers()[0]
+    behind.kill()
+    assert done(conn, "restores", to="latest", **{"as": {"test.t": "test.copy"}})["rows"] == 15_000
+    behind.start()
+    cluster.wait_for_voters(3)
+    copied = r.table("copy", read_mode="outdated").order_by(index="id")
+    for member in cluster.members:
+        with member.connect() as own:
+            patiently(lambda own=own: r.table("copy", read_mode="outdated").count().run(own) == 15_000)
+            assert list(copied.run(own)) == whole
+
+    def half_done(asked):
+        return [name for name in r.db_list().run(asked) if name.startswith("restoring_")]
+
+    with stuck(tmp_path / "vault"):
+        SYSTEM.table("restores").insert(
+            {"id": "two", "to": "latest", "table": "test.t", "as": {"test.t": "test.other"}}
+        ).run(conn)
+        until(lambda: (SYSTEM.table("restores").get("two")["rows"] > 0).default(False).run(conn))
+        assert half_done(conn)
+        leader.kill()
+    conn = cluster.leader().connect()
+    patiently(lambda: not half_done(conn))
+    row = patiently(lambda: SYSTEM.table("restores").filter({"id": "two", "state": "failed"}).nth(0).run(conn))
+    assert "stopped before it was done" in row["error"]
+    assert sorted(r.table_list().run(conn)) == ["copy", "t"]
+    patiently(lambda: vault(conn)["state"] == "ok")
+    assert done(conn, "restores", to="latest", tables=["test.t"], **{"as": {"test.t": "test.other"}})["rows"] == 15_000
+    assert list(r.table("other").order_by(index="id").run(conn)) == whole
+    leader.start()
+    cluster.wait_for_voters(3)
+    with leader.connect() as own:
+        patiently(lambda: r.table("other", read_mode="outdated").count().run(own) == 15_000)
+        assert list(r.table("other", read_mode="outdated").order_by(index="id").run(own)) == whole

@@ -15,6 +15,7 @@ import pytest
 from rethinkdb import r
 from rethinkdb.errors import ReqlOpFailedError
 
+from integration.backup_kit import stuck
 from server.child import ROOT, ServerProcess
 
 NODES = 20
@@ -289,18 +290,23 @@ def test_a_cancelled_or_crashed_restore_leaves_nothing(start, tmp_path):
     job(conn, "backups")
     asked = {"id": "one", "to": "latest", "as": {"test.big": "test.copy"}}
 
+    restores = r.db("rethinkdb").table("restores")
+
     def begins_to_write():
         return [name for name in r.db_list().run(conn) if name.startswith("restoring_")]
 
-    restores = r.db("rethinkdb").table("restores")
-    restores.insert(asked).run(conn)
-    wait_for(begins_to_write, "rows are being written")
-    restores.get("one").delete().run(conn)
-    wait_for(lambda: not begins_to_write(), "nothing is left")
-    assert r.table_list().run(conn) == ["big"]
-    restores.insert({**asked, "id": "two"}).run(conn)
-    wait_for(begins_to_write, "rows are being written")
-    server.kill()
+    def has_written(asked_id):
+        return (restores.get(asked_id)["rows"] > 0).default(False).run(conn) and begins_to_write()
+
+    with stuck(tmp_path / "vault"):
+        restores.insert(asked).run(conn)
+        wait_for(lambda: has_written("one"), "rows are being written")
+        restores.get("one").delete().run(conn)
+        wait_for(lambda: not begins_to_write(), "nothing is left")
+        assert r.table_list().run(conn) == ["big"]
+        restores.insert({**asked, "id": "two"}).run(conn)
+        wait_for(lambda: has_written("two"), "rows are being written")
+        server.kill()
     server = start()
     conn = server.connect()
     wait_for(lambda: not begins_to_write(), "what the crash left is dropped")
