@@ -11,6 +11,7 @@ from model.keys import primary_key_bytes
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, located
+from proxy.reql.one_row import change_runner, insert_runner
 from proxy.reql.permissions import require_config, require_table
 from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, fail, special, term
 from proxy.reql.streams import as_selection, as_stream, grouped_value, over_groups
@@ -58,14 +59,6 @@ def return_changes_of(optargs: dict[str, Any]) -> int:
     return CHANGES if as_bool(None, value) else NO_CHANGES
 
 
-@term(
-    Term.INSERT,
-    "insert",
-    "2",
-    takes=(as_table, None),
-    optargs={"conflict": None, **WRITE_OPTARGS},
-    determinism=NEVER,
-)
 def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
     """Inserts a document, an array or any sequence of documents; makes missing primary keys."""
     _check_hook_use(env, table, optargs)
@@ -81,6 +74,26 @@ def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
             insertion.add_all(rows)
             insertion.flush()
     return insertion.finish()
+
+
+_INSERT: Final = TermSpec(
+    Term.INSERT,
+    "insert",
+    2,
+    2,
+    takes=(as_table, None),
+    optargs={"conflict": None, **WRITE_OPTARGS},
+    determinism=NEVER,
+    body=insert,
+)
+
+
+@special(Term.INSERT, "insert", "2", optargs=_INSERT.optargs, determinism=NEVER)
+def compile_insert(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """As any term; but one document takes the short way."""
+    node = compiler.compile_call(_INSERT, raw, path)
+    node.run = insert_runner(node)
+    return node
 
 
 def _check_hook_use(env: Any, table: Table, optargs: dict[str, Any]) -> None:
@@ -267,7 +280,12 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                     error.path = _blamed(error, nodes, optargs, path)
                 raise
 
-        return Node(run, id, path, raw, NEVER, arguments=nodes, optargs=optargs)
+        node = Node(run, id, path, raw, NEVER, arguments=nodes, optargs=optargs)
+        if has_function:
+            node.run = change_runner(node, lambda env: _rule_of(env, nodes[1], make_rule, id))
+        else:
+            node.run = change_runner(node, make_rule)
+        return node
 
 
 def _blamed(error: ReqlError, nodes: list[Node], optargs: dict[str, Node], path: Path) -> Path:
