@@ -124,6 +124,7 @@ class Machine:
         self._touched: set[int] = set()  # tables whose count changed since the last seal
         self._parts: list[_Part] = []  # to be written
         self._whole: AbstractContextManager[object] | None = None  # entered while parts of an entry are missing
+        self._has_unpacked = False  # just now, which takes longer than a turn
         self._events: list[Callable[[], None]] = []  # to tell once the parts are written
         self._worked_index = engine.applied_index
 
@@ -267,6 +268,7 @@ class Machine:
             self._counts[table_id] = self._counts.get(table_id, 0) + len(names)
             self._touched.add(table_id)
             self._seal(log_index - 1, is_of_packed=True)
+        self._has_unpacked = self.turn_s is not None
         return True
 
     def _is_vacant(self, first: bytes, last: bytes) -> bool:
@@ -323,6 +325,9 @@ class Machine:
         """Writes the sealed parts, then tells the listeners; raises Overloaded with the rest still waiting."""
         parts = self._parts
         until: float | None = None
+        if self._has_unpacked:
+            self._has_unpacked = False
+            raise Unfinished("rows were unpacked and are to be written")
         if self._whole is None:
             self._whole = self.engine.whole()
             self._whole.__enter__()

@@ -150,8 +150,9 @@ def test_a_checkpoint_that_has_begun_does_not_see_half_an_entry(
     Ledger(machine).add(NEW_DATABASE, new_table(1))
     machine.turn_s = 0.5
     entries = [(2, encode([packed(1, rows_of(0, MANY))], 1))]
-    with pytest.raises(Unfinished):
-        machine.apply(entries)
+    while not machine.store.count(1):
+        with pytest.raises(Unfinished):
+            machine.apply(entries)
     with ThreadPoolExecutor(1) as other:
         with pytest.raises(Overloaded):
             other.submit(engine.checkpoint, tmp_path / "half").result()
@@ -164,7 +165,7 @@ def test_a_checkpoint_that_has_begun_does_not_see_half_an_entry(
     machine.close()
 
 
-@pytest.mark.parametrize("stops", range(1, 5))
+@pytest.mark.parametrize("stops", range(1, 7))
 def test_a_crash_between_two_parts_loses_and_doubles_nothing(tmp_path: Path, stops: int) -> None:
     """The engine may have flushed any of them: the entry is applied again over its own beginning."""
     whole = Machine(MemoryEngine(), index_keys)
