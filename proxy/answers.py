@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 ATOM: Final = "atom"
+ARRAY: Final = "array"
 SEQUENCE: Final = "sequence"
 PARTIAL: Final = "partial"
 
@@ -67,8 +68,9 @@ class OpenFeed(Cursor, Protocol):
 class Answer:
     """One response to a driver: `items` are JSON texts, which the response joins without decoding them.
 
-    kind: "atom" (exactly one item), "sequence" (a stream's end) or "partial" (a stream with more to come,
-    then `cursor` holds the rest). notes: numbers for `n`, empty for atoms. profile: the JSON text for `p`.
+    kind: "atom" (exactly one item), "array" (an atom whose elements the items are), "sequence" (a stream's end) or
+    "partial" (a stream with more to come, then `cursor` holds the rest). notes: numbers for `n`, empty for atoms.
+    profile: the JSON text for `p`.
     body: the whole response as JSON, where it is known already; then `items` does not matter.
     """
 

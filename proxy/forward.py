@@ -33,6 +33,7 @@ from model.errors import (
 from proxy.answers import Answer, Cursor, Done, Evaluator, Fibers, Interrupted, Promised, QueryContext, WaitTimeout
 from proxy.clients import RunningQuery
 from proxy.forward_errors import error_from, error_parts
+from proxy.frames import as_atom
 from proxy.reql.ids import Term
 from proxy.reql.registry import WRITES_OR_META
 from proxy.session import KILLED
@@ -355,6 +356,7 @@ class _Served:
             reply: tuple[Any, ...] = (ERROR, self._number, name, message, path)
         else:
             assert answer is not None
+            answer = as_atom(answer)  # a member of an older version may have asked
             is_open = answer.cursor is not None
             reply = (ANSWER, self._number, answer.kind, answer.items, answer.notes, answer.profile, is_open)
         self._forwarder.answer(self._member, reply)

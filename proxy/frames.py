@@ -20,7 +20,7 @@ import orjson
 
 from model.errors import ReqlClientError, ReqlError, ReqlResourceLimitError
 from model.undecodable import UNDECODABLE
-from proxy.answers import ATOM, PARTIAL, Answer
+from proxy.answers import ARRAY, ATOM, PARTIAL, Answer
 
 START: Final = 1
 CONTINUE: Final = 2
@@ -262,7 +262,9 @@ def _json_type(value: object) -> str:
 
 
 _ATOM_BYTES: Final = len(b'{"t":1,"r":[]}')
-_KIND_PREFIX: Final = {ATOM: b'{"t":1,"r":[', PARTIAL: b'{"t":3,"r":[', "sequence": b'{"t":2,"r":['}
+_KIND_PREFIX: Final = {
+    ATOM: b'{"t":1,"r":[', ARRAY: b'{"t":1,"r":[[', PARTIAL: b'{"t":3,"r":[', "sequence": b'{"t":2,"r":['
+}  # fmt: skip
 
 
 def answer_frame(token: int, answer: Answer) -> bytes:
@@ -275,10 +277,10 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         size = len(item) + _ATOM_BYTES
         if size < MAX_RESPONSE_BYTES:
             return b"".join((_pack(token, size), b'{"t":1,"r":[', item, b"]}"))
-    suffix = b"]"
+    suffix = b"]]" if answer.kind == ARRAY else b"]"
     if answer.profile is not None:
         suffix += b',"p":' + answer.profile
-    if answer.kind != ATOM:
+    if answer.kind != ATOM and answer.kind != ARRAY:
         suffix += b',"n":[%s]' % ",".join(map(str, answer.notes)).encode() if answer.notes else b',"n":[]'
     suffix += b"}"
     prefix = _KIND_PREFIX[answer.kind]
@@ -291,6 +293,13 @@ def answer_frame(token: int, answer: Answer) -> bytes:
     if count < 2:
         return b"".join((head, *items, suffix))
     return b",".join([head + items[0], *items[1:-1], items[-1] + suffix])  # all bytes between are copied only once
+
+
+def as_atom(answer: Answer) -> Answer:
+    """An array as the atom that it is, for who does not know of arrays; any other answer as it is."""
+    if answer.kind != ARRAY:
+        return answer
+    return Answer(ATOM, [b"[%b]" % b",".join(answer.items)], profile=answer.profile)
 
 
 def partial_body(items: list[bytes], notes: list[int]) -> bytes:

@@ -11,18 +11,20 @@ import orjson
 
 from model import datum as d
 from model.errors import ReqlCompileError, ReqlQueryLogicError
-from proxy.answers import ATOM, PARTIAL, SEQUENCE, Answer, Promised, QueryContext
+from proxy.answers import ARRAY, ATOM, PARTIAL, SEQUENCE, Answer, Promised, QueryContext
 from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
 from proxy.reql.batches import batch_limits
+from proxy.reql.calling import call_runner
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.feed_cursor import FeedCursor
 from proxy.reql.feed_lenses import lens_of, shows_the_same
+from proxy.reql.ids import Term
 from proxy.reql.nodes import Node
-from proxy.reql.registry import ROW_WRITES, TERMS
+from proxy.reql.registry import LAST, ROW_WRITES, TERMS
 from proxy.reql.shapes import MAX_SHAPES, Key, lift
-from proxy.reql.streams import Stream, array_text, as_stream, is_sequence, to_list
+from proxy.reql.streams import Stream, array_texts, as_stream, is_sequence, to_list
 from proxy.reql.values import PLAIN, Grouped, SingleSelection, as_integer, as_string, type_label
 
 # Options of a whole query that no term has as its own optarg (rdb_protocol/optargs.cc), and ours: `view` reads at a
@@ -111,6 +113,10 @@ class Shape:
 
     def __init__(self, root: Node, compiler: Compiler) -> None:
         self.root = root
+        spec = LAST.get(root.term)
+        if spec is not None:
+            has_args = any(argument.term == Term.ARGS for argument in root.arguments)
+            root.run = call_runner(spec, root.arguments, root.optargs, root.path, has_args)
         self.global_optargs = compiler.global_optargs
         self.slot_count = compiler.slot_count
         self.has_lens = shows_the_same(root)  # of a changefeed
@@ -232,7 +238,7 @@ class ReqlEvaluator:
             )
         stream = as_stream(env, value)
         if stream.is_array:
-            return Answer(ATOM, [array_text(env, stream)])
+            return Answer(ARRAY, array_texts(env, stream))
         if stream.grouped:
             return self.answer(env, to_list(env, stream))
         if env.feeds:

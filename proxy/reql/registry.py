@@ -81,6 +81,9 @@ class TermSpec:
 
 TERMS: dict[int, TermSpec] = {}
 
+LAST: dict[int, TermSpec] = {}
+"""Terms that have another body where they are the whole query, and nobody but the answer looks at what they give."""
+
 
 def _bounds(args: str) -> tuple[int, int | None]:
     low, _, high = args.partition("..")

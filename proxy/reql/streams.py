@@ -30,7 +30,7 @@ from proxy.reql.values import (
 
 __all__ = [
     "ENDLESS", "ENDLESS_FEED", "FIRST_CHUNK", "MAX_CHUNK", "NOTHING", "ArrayStream", "IteratorStream", "MapRows",
-    "Operation", "RowOperation", "Rows", "Stream", "Terminal", "TextRows", "array_text", "as_selection", "as_stream",
+    "Operation", "RowOperation", "Rows", "Stream", "Terminal", "TextRows", "array_texts", "as_selection", "as_stream",
     "chunked", "grouped_value", "is_selection", "is_sequence", "keep", "over_groups", "plain_stream", "run_terminal",
     "settle", "slice_stream", "to_list",
 ]  # fmt: skip
@@ -207,12 +207,16 @@ class Stream(Value):
 
     def chunks(self, env: Any) -> Iterator[Any]:
         """All chunks to the end, breathing in between; refused for a stream without end."""
-        if self.is_infinite:
-            raise ReqlQueryLogicError(ENDLESS_FEED if self.notes() else ENDLESS, self.path)
+        self.refuse_endless()
         breathe = env.fibers.breathe
         while (rows := self.chunk(env)) is not None:
             yield rows
             breathe()
+
+    def refuse_endless(self) -> None:
+        """Raises the error of who wants all rows of a stream without end."""
+        if self.is_infinite:
+            raise ReqlQueryLogicError(ENDLESS_FEED if self.notes() else ENDLESS, self.path)
 
     def rows(self, env: Any) -> Iterator[Any]:
         """All rows to the end; not for grouped streams."""
@@ -334,16 +338,15 @@ def to_list(env: Any, stream: Stream) -> Any:
     return out
 
 
-def array_text(env: Any, stream: Stream) -> bytes:
-    """`to_list` as a JSON text, made of the rows' own texts where nothing was done to them."""
-    if stream.operations or not stream.has_texts:
-        return d.dumps(to_list(env, stream))
+def array_texts(env: Any, stream: Stream) -> list[bytes]:
+    """The elements of `to_list` as JSON texts, made of the rows' own texts where nothing was done to them."""
+    stream.refuse_endless()
     out: list[bytes] = []
-    while (texts := stream.source_texts(env)) is not None:
+    while (texts := stream.texts(env)) is not None:
         out += texts
         check_array_size(env, len(out))
         env.fibers.breathe()
-    return b"[" + b",".join(out) + b"]"
+    return out
 
 
 class _ToArrays(Terminal):

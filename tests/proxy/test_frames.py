@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model.errors import ReqlClientError, ReqlNonExistenceError, ReqlQueryLogicError, ReqlResourceLimitError
 from proxy import frames
-from proxy.answers import Answer
+from proxy.answers import ARRAY, Answer
 
 TOKENS = st.integers(-(2**63), 2**63 - 1)
 BODIES = st.one_of(st.binary(max_size=60), st.integers(4000, 70_000).map(lambda size: b"x" * size))
@@ -198,3 +198,18 @@ def test_a_response_longer_than_a_length_can_say_becomes_an_error(monkeypatch):
         _, response = parsed(frames.answer_frame(1, answer))
         assert (response["t"], response["e"]) == (18, 2000000)
         assert "greater than maximum (99)" in response["r"][0]
+
+
+@pytest.mark.parametrize("items", [[], [b"1"], [b"1", b'{"a":[2]}', b"[]"]])
+@pytest.mark.parametrize("profile", [None, b"[]"])
+def test_an_array_is_sent_as_the_atom_that_it_is(items, profile):
+    answer = Answer(ARRAY, items, profile=profile)
+    assert frames.answer_frame(7, answer) == frames.answer_frame(7, frames.as_atom(answer))
+    body = json.loads(frames.answer_frame(7, answer)[frames.HEADER_BYTES :])
+    assert (body["t"], body["r"]) == (1, [[json.loads(item) for item in items]])
+    assert "n" not in body
+
+
+def test_other_answers_are_left_as_they_are():
+    answer = Answer("sequence", [b"1"])
+    assert frames.as_atom(answer) is answer

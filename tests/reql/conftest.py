@@ -169,7 +169,7 @@ class SmallWorld:
             answer = answer.cursor.next_batch()
             items += answer.items
         values = [orjson.loads(item) for item in items]
-        return values[0] if answer.kind == ATOM else values
+        return values[0] if answer.kind == ATOM else values  # an array is its items
 
 
 @pytest.fixture

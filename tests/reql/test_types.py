@@ -95,3 +95,48 @@ def test_tables_and_what_comes_out_of_them(run, table):
     assert info["table"].keys() == {"db", "doc_count_estimates", "id", "indexes", "name", "primary_key", "type"}
     assert [info["left_bound"], info["left_bound_type"], info["right_bound_type"]] == [1, "open", "unbounded"]
     assert run(rows.get(1).coerce_to("string")) == '{"a":"x","id":1}'
+
+
+class TestArrayAsTheWholeAnswer:
+    """`coerce_to("array")` at the end of a query does not look at the rows."""
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            r.table("t"),
+            r.table("t").order_by(index=r.desc("id")),
+            r.table("t").order_by(index="id").limit(3),
+            r.table("t").order_by(index="id").filter({"k": 1}),
+            r.table("t").order_by(index="id").map(lambda row: row["k"]),
+            r.table("t").get_all(1, index="k"),
+            r.table("t").order_by("k"),
+            r.table("t").order_by(index="id").concat_map(lambda row: [row["id"], {"b": 1, "a": [2]}]),
+            r.table("t").filter({"k": 9}),
+            r.range(5),
+            r.expr([3, {"b": 1, "a": 2}]),
+            r.expr({"b": 1, "a": 2}),
+            r.table("t").group("k").get_field("id"),
+            r.db("rethinkdb").table("table_config").pluck("name"),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("name", ["array", "ARRAY"])
+    def test_is_what_it_is_anywhere(self, world, run, rows, name):
+        world.make_table("t", [{"id": at, "k": at % 3, "b": {"y": 1, "x": [at]}} for at in range(40)])
+        run(r.table("t").index_create("k"))
+        assert run(rows.coerce_to(name)) == run(r.branch(True, rows.coerce_to(name), None))
+
+    def test_does_not_exceed_the_array_limit(self, world, failure):
+        world.make_table("t", [{"id": at} for at in range(40)])
+        kind, message, path = failure(r.table("t").coerce_to("array"), array_limit=39)
+        assert (kind, path) == ("ReqlResourceLimitError", [])
+        assert message.startswith("Array over size limit `39`.")
+        kind, _, path = failure(r.range().coerce_to("array"))
+        assert (kind, path) == ("ReqlQueryLogicError", [0])
+        assert failure(r.branch(True, r.range().coerce_to("array"), 1))[2] == [1, 0]
+
+    def test_comes_as_the_texts_that_are_stored(self, world, monkeypatch):
+        world.make_table("t", [{"id": at} for at in range(3)])
+        monkeypatch.setattr("model.datum.loads", None)
+        answer = world.start(r.table("t").coerce_to("array"))
+        assert (answer.kind, answer.items) == ("array", [b'{"id":0}', b'{"id":1}', b'{"id":2}'])

@@ -6,6 +6,7 @@ One rule: the name of a value's type is made in one place, `name_of`.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from model import datum as d
@@ -15,7 +16,7 @@ from model.pretty_query import term_text
 from model.pseudo_binary import binary_bytes, make_binary
 from model.utf8 import as_text
 from proxy.reql.ids import Term
-from proxy.reql.registry import fail, term
+from proxy.reql.registry import LAST, TERMS, fail, term
 from proxy.reql.streams import Stream, as_stream, is_sequence, to_list
 from proxy.reql.terms.javascript import JavascriptFunc
 from proxy.reql.values import (
@@ -128,6 +129,18 @@ def coerce_to(env: Any, value: Any, target: str) -> Any:
         return _coerce_value(env, value, name)
     return _coerce_datum(env, as_datum(env, value), name, value)
 
+
+def _coerce_last(env: Any, value: Any, target: str) -> Any:
+    """As `coerce_to`; but the rows of an array may come as they are, since nobody but the answer looks at them."""
+    if target.translate(_UPPER) == "ARRAY" and is_sequence(value):
+        stream = as_stream(env, value)
+        if not stream.grouped:
+            stream.is_array = True
+            return stream
+    return coerce_to(env, value, target)
+
+
+LAST[Term.COERCE_TO] = replace(TERMS[Term.COERCE_TO], body=_coerce_last)
 
 _UPPER: Final = {ord(letter): letter.upper() for letter in "abcdefghijklmnopqrstuvwxyz"}
 
