@@ -25,7 +25,7 @@ from storage.image import Image
 from storage.rows import HASH_MODULUS
 
 BLOCK_BYTES: Final = 4 << 20
-PIECE_BYTES: Final = 64 << 20  # so much is read of a piece before who has nothing to do may take the rest
+PIECE_BYTES: Final = 16 << 20  # so much is read of a piece before who has nothing to do may take the rest
 PIECE_BLOCKS: Final = 100  # numbers for the blocks of a piece; it has not more than PIECE_BYTES / BLOCK_BYTES + 1
 APART_ROWS: Final = 100_000  # with fewer, processes that help would cost more than they bring
 APART_BYTES_PER_S: Final = 64 << 20  # within a lower limit one process is fast enough
@@ -35,14 +35,6 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, rows done, bytes done) now and then."""
 
 
-class Part(NamedTuple):
-    """What was stored of a piece, and the key at which the rest of it begins; None: that is all."""
-
-    piece: Piece
-    stored: list[Stored]
-    rest: bytes | None
-
-
 def capture_tables(
     image: Image, vault: Vault, tables: Sequence[Table], folder: str, max_bytes_per_s: int, progress: Progress
 ) -> list[TableImage]:
@@ -50,16 +42,18 @@ def capture_tables(
 
     Raises VaultUnavailable, UnfitArchive or Corrupt.
     """
-    parts = _Capture(image, vault, tables, folder, max_bytes_per_s, progress).run()
+    found: dict[int, list[Stored]] = {table.table_id: [] for table in tables}
+    for stored in _Capture(image, vault, tables, folder, max_bytes_per_s, progress).run():
+        found[stored.table_id].append(stored)
     for table in tables:
-        if any(part.stored for part in parts[table.table_id]):
+        if found[table.table_id]:
             vault.settle(f"{folder}/{table.uuid}")
-    return [_table_image(image, table, parts[table.table_id]) for table in tables]
+    return [_table_image(image, table, found[table.table_id]) for table in tables]
 
 
-def _table_image(image: Image, table: Table, parts: list[Part]) -> TableImage:
-    """The blocks of all parts in the order of their keys. Raises UnfitArchive if they are not all rows."""
-    stored = [one for part in sorted(parts, key=lambda part: part.piece.low) for one in part.stored]
+def _table_image(image: Image, table: Table, stored: list[Stored]) -> TableImage:
+    """The blocks in the order of their keys. Raises UnfitArchive if they do not hold all rows."""
+    stored.sort(key=lambda one: one.low)
     rows, counted = sum(one.block.rows for one in stored), image.count(table.table_id)
     if rows != counted:
         raise UnfitArchive(f"Table {table.name} has {rows} rows in the checkpoint, but {counted} counted.")
@@ -75,6 +69,13 @@ def _table_image(image: Image, table: Table, parts: list[Part]) -> TableImage:
     )
 
 
+class Read(NamedTuple):
+    """The blocks that have arrived in the vault meanwhile, of whichever pieces; where the rest of the piece begins."""
+
+    arrived: list[Stored]
+    rest: bytes | None
+
+
 class PieceReader:
     """Reads pieces in one process, not faster than allowed."""
 
@@ -87,21 +88,27 @@ class PieceReader:
         self._bytes = 0
         self._began_s = time.monotonic()
 
-    def read(self, piece: Piece, tell: Callable[[int, int], None]) -> Part:
-        """Stores the first PIECE_BYTES or so of a piece. `tell(rows, bytes)`: after each block, and while it waits."""
-        stored: list[Stored] = []
-        size, rest = 0, None
+    def read(self, piece: Piece, tell: Callable[[int, int], None]) -> Read:
+        """Reads the first PIECE_BYTES or so of a piece, and sends its blocks on their way.
+
+        `tell(rows, bytes)` is called after each block, and now and then while it waits.
+        """
+        arrived: list[Stored] = []
+        size = 0
         blocks = self._image.blocks(piece.table_id, piece.low, BLOCK_BYTES, piece.high)
-        for number, (_, keys, rows) in enumerate(blocks, piece.number * PIECE_BLOCKS):
-            stored += self._writer.write(f"{self._folders[piece.table_id]}/{number:08d}", keys, rows)
+        for number, (table_id, keys, rows) in enumerate(blocks, piece.number * PIECE_BLOCKS):
+            arrived += self._writer.write(f"{self._folders[table_id]}/{number:08d}", table_id, keys, rows)
             row_bytes = sum(map(len, rows))
             size += row_bytes + sum(map(len, keys))
             tell(len(rows), row_bytes)
             self._wait_for_limit(row_bytes, lambda: tell(0, 0))
             if size >= PIECE_BYTES:
-                rest = keys[-1] + b"\0"
-                break
-        return Part(piece, stored + self._writer.finish(), rest)
+                return Read(arrived, keys[-1] + b"\0")
+        return Read(arrived, None)
+
+    def finish(self) -> list[Stored]:
+        """Waits for the blocks that are still on their way."""
+        return self._writer.finish()
 
     def _wait_for_limit(self, row_bytes: int, tell: Callable[[], None]) -> None:
         self._bytes += row_bytes
@@ -131,7 +138,7 @@ class _Capture:
         self._progress = progress
         self._lock = threading.Lock()
         self._rows = self._bytes = 0
-        self._parts: dict[int, list[Part]] = {table.table_id: [] for table in tables}
+        self._stored: list[Stored] = []
         self._names = {table.table_id: table.name for table in tables}
         self._errors: list[Exception] = []
         largest_first = sorted(tables, key=lambda table: -image.count(table.table_id))
@@ -143,55 +150,53 @@ class _Capture:
         self._pieces = Pieces(ranges, 1 + helpers)
         folders = {table.table_id: f"{folder}/{table.uuid}" for table in tables}
         self._reader = PieceReader(image, vault, folders, share)
-        self._workers: ProcessPoolExecutor | None = None
-        if helpers:
-            context, begin = get_context("spawn"), (vault, image.folder, folders, share)
-            self._workers = ProcessPoolExecutor(helpers, context, _begin, begin)
-        self._drivers = [threading.Thread(target=self._drive, name="helper", daemon=True) for _ in range(helpers)]
+        begin = (vault, image.folder, folders, share)
+        self._helpers = [ProcessPoolExecutor(1, get_context("spawn"), _begin, begin) for _ in range(helpers)]
+        self._drivers = [
+            threading.Thread(target=self._drive, name="helper", args=(helper,), daemon=True) for helper in self._helpers
+        ]
 
-    def run(self) -> dict[int, list[Part]]:
-        """The parts of each table, in any order."""
+    def run(self) -> list[Stored]:
+        """All blocks, in any order."""
         try:
             for driver in self._drivers:
                 driver.start()
-            while (piece := self._pieces.take(self._tell_again, SIGN_OF_LIFE_S)) is not None:
-                self._take_in(self._reader.read(piece, self._teller(piece)))
+            while (piece := self._pieces.take()) is not None:
+                self._take_in(piece, self._reader.read(piece, self._teller(piece)))
+            self._stored += self._reader.finish()
+            for driver in self._drivers:
+                driver.join()
             if self._errors:
                 raise self._errors[0]
         except BaseException:
             self._pieces.end()
-            if self._workers is not None:
-                end_at_once(self._workers)
+            for helper in self._helpers:
+                end_at_once(helper)
             raise
         finally:
-            self._pieces.end()
             self._reader.close()
-            if self._workers is not None:
-                for driver in self._drivers:
-                    driver.join()
-                self._workers.shutdown(wait=True)
-        return self._parts
+            for helper in self._helpers:
+                helper.shutdown()
+        return self._stored
 
-    def _drive(self) -> None:
+    def _drive(self, helper: ProcessPoolExecutor) -> None:
         """In a thread: has another process read one piece after the other."""
-        workers = self._workers
-        assert workers is not None
         try:
-            while (piece := self._pieces.take(lambda: None, SIGN_OF_LIFE_S)) is not None:
-                with interrupts_held():  # the first submission starts the processes
-                    reading = workers.submit(_read_apart, piece)
-                part = reading.result()
-                blocks = [one.block for one in part.stored]
-                self._teller(piece)(sum(block.rows for block in blocks), sum(block.row_bytes for block in blocks))
-                self._take_in(part)
+            while (piece := self._pieces.take()) is not None:
+                with interrupts_held():  # the first submission starts the process
+                    reading = helper.submit(_read_apart, piece)
+                read, rows, size = reading.result()
+                self._teller(piece)(rows, size)
+                self._take_in(piece, read)
+            self._stored += helper.submit(_finish_apart).result()
         except (BrokenProcessPool, CancelledError):
             self._fail(RewindError("A process that packed rows has ended unexpectedly."))
         except Exception as error:
             self._fail(error)
 
-    def _take_in(self, part: Part) -> None:
-        self._parts[part.piece.table_id].append(part)
-        self._pieces.give_back(part.piece, part.rest)
+    def _take_in(self, piece: Piece, read: Read) -> None:
+        self._stored += read.arrived
+        self._pieces.give_back(piece, read.rest)
 
     def _fail(self, error: Exception) -> None:
         self._errors.append(error)
@@ -207,9 +212,6 @@ class _Capture:
             self._bytes += size
             self._progress(what, self._rows, self._bytes)
 
-    def _tell_again(self) -> None:
-        self._tell("rows", 0, 0)
-
 
 _READER: PieceReader | None = None  # of a worker process
 
@@ -220,6 +222,14 @@ def _begin(vault: Vault, checkpoint: Path, folders: dict[int, str], bytes_per_s:
     _READER = PieceReader(Image(checkpoint), worker_vault(), folders, bytes_per_s)
 
 
-def _read_apart(piece: Piece) -> Part:
+def _read_apart(piece: Piece) -> tuple[Read, int, int]:
+    """What was read, and how many rows and bytes that were."""
     assert _READER is not None
-    return _READER.read(piece, lambda rows, size: None)
+    told: list[tuple[int, int]] = []
+    read = _READER.read(piece, lambda rows, size: told.append((rows, size)))
+    return read, sum(rows for rows, _ in told), sum(size for _, size in told)
+
+
+def _finish_apart() -> list[Stored]:
+    assert _READER is not None
+    return _READER.finish()

@@ -28,9 +28,11 @@ MAX_WORKERS: Final = 4
 
 
 class Stored(NamedTuple):
-    """A block that is in the vault, and the sum of its rows' digests."""
+    """A block that is in the vault, of which table, its first key, and the sum of its rows' digests."""
 
     block: Block
+    table_id: int
+    low: bytes
     row_hash: int
 
 
@@ -72,14 +74,14 @@ class BlockWriter:
         self._uploads = ThreadPoolExecutor(UPLOADS, thread_name_prefix="vault")
         self._under_way: deque[Future[Stored]] = deque()
 
-    def write(self, name: str, keys: list[bytes], rows: list[bytes]) -> list[Stored]:
-        """Sends a block on its way, once there are not too many; those that have arrived meanwhile, in order."""
+    def write(self, name: str, table_id: int, keys: list[bytes], rows: list[bytes]) -> list[Stored]:
+        """Sends a block on its way, once there are not too many; those that have arrived meanwhile."""
         row_hash = sum_of_digests(keys, rows) % HASH_MODULUS
         self._encoder.encode_into((keys, rows), self._content)
         stored = seal(name, self._content, self._vault.keyring, self._vault.level)
         block = Block(name, len(rows), sum(map(len, rows)), len(stored), digest(stored))
         arrived = self._arrived(UPLOADS)
-        self._under_way.append(self._uploads.submit(self._store, Stored(block, row_hash), stored))
+        self._under_way.append(self._uploads.submit(self._store, Stored(block, table_id, keys[0], row_hash), stored))
         return arrived
 
     def finish(self) -> list[Stored]:

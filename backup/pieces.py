@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -51,21 +51,15 @@ class Pieces:
             if not self._cut(self._waiting.popleft()):
                 break
 
-    def take(self, while_waiting: Callable[[], None], every_s: float) -> Piece | None:
-        """The next piece, maybe after others gave back a rest; None if there will be none.
-
-        while_waiting: called each `every_s` seconds.
-        """
-        while True:
-            with self._ready:
-                if self._is_over or (not self._waiting and not self._taken):
-                    return None
-                if self._waiting:
-                    self._taken += 1
-                    return self._waiting.popleft()
-                is_told = self._ready.wait(every_s)
-            if not is_told:
-                while_waiting()
+    def take(self) -> Piece | None:
+        """The next piece, maybe after others gave back a rest; None if there will be none."""
+        with self._ready:
+            while not self._waiting and self._taken and not self._is_over:
+                self._ready.wait()
+            if self._is_over or not self._waiting:
+                return None
+            self._taken += 1
+            return self._waiting.popleft()
 
     def give_back(self, piece: Piece, rest: bytes | None) -> None:
         """A piece that was taken has been read, but for what comes from the key `rest` on; None: all of it."""

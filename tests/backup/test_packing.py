@@ -10,7 +10,7 @@ import pytest
 
 from backup import capture_tables as capturing
 from backup.capture import Order, capture, read_block
-from backup.capture_tables import Part
+from backup.capture_tables import Read
 from backup.packing import BlockWriter, end_at_once, interrupts_held, spare_workers
 from backup.sealing import Keyring, new_key
 from backup.shelf import look
@@ -94,7 +94,7 @@ def test_what_fails_in_another_process_is_told_here(large, tmp_path, monkeypatch
     monkeypatch.setattr(capturing, "BLOCK_BYTES", 2000)
     monkeypatch.setattr(capturing, "PIECE_BYTES", 10_000)
     monkeypatch.setattr(capturing, "spare_workers", lambda: 1)
-    monkeypatch.setattr(capturing.PieceReader, "read", lambda self, piece, tell: Part(piece, [], piece.low))
+    monkeypatch.setattr(capturing.PieceReader, "read", lambda self, piece, tell: Read([], piece.low))
     (tmp_path / "file").write_text("")
     with Image(large) as image, pytest.raises(VaultUnavailable):
         capture(image, Vault(f"file://{tmp_path}/file/vault"), Order("one", CLUSTER, 1, 1000, "test"), nothing)
@@ -109,7 +109,7 @@ def test_a_process_that_ends_fails_the_image(large, tmp_path, monkeypatch):
     def read(self, piece, tell):
         for process in active_children():
             process.kill()
-        return Part(piece, [], piece.low)
+        return Read([], piece.low)
 
     monkeypatch.setattr(capturing.PieceReader, "read", read)
     with Image(large) as image, pytest.raises(RewindError, match="ended unexpectedly"):
@@ -124,7 +124,7 @@ def test_a_block_that_is_not_read_back_as_it_was_written_fails(tmp_path):
 
     writer = BlockWriter(Forgetful(f"file://{tmp_path}/vault"))
     try:
-        assert writer.write("images/a/b/0", [b"k"], [b"{}"]) == []
+        assert writer.write("images/a/b/0", 1, [b"k"], [b"{}"]) == []
         with pytest.raises(UnfitArchive, match="does not read back"):
             writer.finish()
     finally:

@@ -27,7 +27,7 @@ def test_a_middle_is_about_half_way():
 def read_all(pieces, keys, step):
     """What one reader does that reads `step` keys of a piece and gives back the rest: (piece, keys) of each."""
     parts = []
-    while (piece := pieces.take(lambda: None, 1.0)) is not None:
+    while (piece := pieces.take()) is not None:
         mine = [key for key in keys if piece.low <= key < piece.high]
         parts.append((piece, mine[:step]))
         pieces.give_back(piece, mine[step - 1] + b"\0" if len(mine) > step else None)
@@ -59,7 +59,7 @@ def test_several_readers_share_what_there_is():
 
 def test_a_table_is_cut_at_once_for_all_readers():
     pieces = Pieces([(1, b"0", b"9")], 3)
-    taken = [pieces.take(lambda: None, 1.0) for _ in range(3)]
+    taken = [pieces.take() for _ in range(3)]
     assert sorted((piece.low, piece.high) for piece in taken)[0][0] == b"0"
     lows = sorted(piece.low for piece in taken)
     assert sorted(piece.high for piece in taken) == [*lows[1:], b"9"]
@@ -67,19 +67,17 @@ def test_a_table_is_cut_at_once_for_all_readers():
 
 def test_who_waits_is_told_of_the_end():
     pieces = Pieces([(1, b"a", b"a\0")], 2)
-    piece = pieces.take(lambda: None, 1.0)
+    piece = pieces.take()
     told = []
-
-    def wait():
-        told.append(pieces.take(lambda: told.append("still waiting"), 0.001))
-
-    waiting = Thread(target=wait)
+    waiting = Thread(target=lambda: told.append(pieces.take()))
     waiting.start()
-    while not told:
-        pass
     pieces.give_back(piece, None)
     waiting.join()
-    assert told[0] == "still waiting" and told[-1] is None
+    assert told == [None]
     pieces = Pieces([(1, b"a", b"b")], 1)
+    pieces.take()
+    waiting = Thread(target=lambda: told.append(pieces.take()))
+    waiting.start()
     pieces.end()
-    assert pieces.take(lambda: None, 1.0) is None
+    waiting.join()
+    assert told == [None, None]
