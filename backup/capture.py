@@ -94,6 +94,7 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
         catalog=tuple(selected_catalog(image.catalog, tables, not order.selection)),
         tables=tuple(images),
         parent=order.parent,
+        next_id=image.catalog.next_id,
     )
     name = f"{folder}/manifest"
     text = encode(manifest)

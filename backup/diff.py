@@ -22,7 +22,7 @@ from backup.selection import TableName
 from backup.shelf import Shelf
 from backup.timeline import ReadEntries, Walk, format_time
 from model.catalog import Table
-from model.effect import DELETE_ROW, PUT_ROW, decode
+from model.effect import DELETE_ROW, PUT_ROW, decode_of
 from model.errors import BadSetting, RewindError
 from model.keys import key_from_bytes
 
@@ -185,7 +185,7 @@ def _count(source: Source, before: Survey, table: Table, find: FindRows) -> int:
     last: dict[bytes, bool] = {}
     with sound_effects():
         for _, _, _, payload in source.read(narrowed(source, before, [table.table_id])):
-            for effect in decode(payload).effects if payload else ():
+            for effect in decode_of(payload, (table.table_id,)).effects if payload else ():
                 if effect[0] in (PUT_ROW, DELETE_ROW) and effect[1] == table.table_id:
                     last[effect[2]] = effect[0] == PUT_ROW
     count = sum(last.values())

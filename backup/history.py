@@ -21,7 +21,7 @@ from backup.timeline import ReadEntries, Walk, chain_from, format_time
 from backup.vault import Vault
 from model import datum as d
 from model.catalog import Catalog, Table
-from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode
+from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode_of
 
 SEARCHED_SHARE: Final = 8  # beyond one key per so many blocks, all blocks are read rather than searched
 
@@ -102,7 +102,7 @@ def documents_at(
             rows.update(find(source.plan.image, image, keys))
     with sound_effects():
         for _, _, _, payload in source.read(narrowed(source, survey, [table.table_id])):
-            for effect in decode(payload).effects if payload else ():
+            for effect in decode_of(payload, (table.table_id,)).effects if payload else ():
                 if effect[0] in (PUT_ROW, DELETE_ROW) and effect[1] == table.table_id and effect[2] in rows:
                     rows[effect[2]] = effect[3] if effect[0] == PUT_ROW else None
     return rows

@@ -26,7 +26,7 @@ from backup.timeline import ReadEntries, Walk
 from backup.vault import Vault
 from model import datum as d
 from model.catalog import Catalog, Table
-from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode, encode
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_of, encode
 from model.errors import ReqlError, RewindError, UnfitArchive
 from model.keys import primary_key_bytes
 from storage.bulk import BulkLoad
@@ -75,11 +75,11 @@ class Survey:
 def survey(source: Source) -> Survey:
     """Walks to the moment. Raises UnfitArchive or VaultUnavailable."""
     touched: dict[int, set[int]] = {}
-    walk = Walk(source.plan, source.read(source.plan))
+    walk = Walk(source.plan, source.read(source.plan), unpacks=False)
     with sound_effects():
         for step in walk:
             for effect in step.effects:
-                if effect[0] in (PUT_ROW, DELETE_ROW):
+                if effect[0] in (PUT_ROW, DELETE_ROW, PUT_ROWS):
                     touched.setdefault(effect[1], set()).add(step.log_index // BUCKET)
         return Survey(reach(walk), touched)
 
@@ -191,7 +191,7 @@ def _replay(source: Source, survey: Survey, tables: Sequence[Table], folder: Pat
         waiting: list[tuple[int, bytes]] = []
         applied, total = 0, sum(step.last_index - step.first_index + 1 for step in plan.replays)
         for done, (_, _, _, payload) in enumerate(source.read(plan), 1):
-            kept = [effect for effect in decode(payload).effects if _is_row_of(effect, wanted)] if payload else []
+            kept = _rows_of(payload, wanted) if payload else []
             if kept:
                 applied += 1
                 waiting.append((applied, encode(kept, 0)))
@@ -205,8 +205,9 @@ def _replay(source: Source, survey: Survey, tables: Sequence[Table], folder: Pat
         engine.close()
 
 
-def _is_row_of(effect: Effect, table_ids: Collection[int]) -> bool:
-    return effect[0] in (PUT_ROW, DELETE_ROW) and effect[1] in table_ids
+def _rows_of(payload: bytes, table_ids: Collection[int]) -> list[Effect]:
+    effects = decode_of(payload, table_ids).effects
+    return [effect for effect in effects if effect[0] in (PUT_ROW, DELETE_ROW) and effect[1] in table_ids]
 
 
 def _checked(image: Image, name: TableName, table: Table, progress: Progress) -> RebuiltTable:

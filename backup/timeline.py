@@ -18,7 +18,7 @@ from backup.plan import NEWEST, Plan, Stop, plan_restore
 from backup.selection import TableName, parse_name
 from backup.shelf import Shelf
 from model.catalog import Catalog
-from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, decode
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode, decode_stored
 from model.errors import BadSetting, RewindError, UnfitArchive
 from storage.documents import is_moot
 
@@ -29,7 +29,7 @@ FORMS: Final = (
 _AGO: Final = re.compile(r"-((?:\d+[smhdw])+)\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _NAMED_ZONE: Final = re.compile(r"(.+?)\s+([A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)*)\Z")
-_ROW_KINDS: Final = (PUT_ROW, DELETE_ROW)
+_ROW_KINDS: Final = (PUT_ROW, DELETE_ROW, PUT_ROWS)
 
 
 class NeverDropped(RewindError):
@@ -138,9 +138,11 @@ class Walk:
     """Goes along the entries of a plan, one after the other, and keeps the catalog as it is after each of them.
 
     `catalog` is of the entry given last, `before` is called with a catalog effect that is about to be applied.
+    unpacks: whether rows that the log holds packed come one by one, as most want them.
     """
 
-    def __init__(self, plan: Plan, entries: Iterable[tuple[int, int, int, bytes]]) -> None:
+    def __init__(self, plan: Plan, entries: Iterable[tuple[int, int, int, bytes]], unpacks: bool = True) -> None:
+        self._decode = decode if unpacks else decode_stored
         self.catalog = Catalog()
         for effect in plan.image.catalog:
             self.catalog.apply(effect)
@@ -152,7 +154,7 @@ class Walk:
 
     def __iter__(self) -> Iterator[Step]:
         for log_index, raft_term, time_ms, payload in self._entries:
-            effects = decode(payload).effects if payload else []
+            effects = self._decode(payload).effects if payload else []
             try:
                 changing = [
                     effect for effect in effects if effect[0] not in _ROW_KINDS and self._take(log_index, effect)
@@ -255,7 +257,7 @@ def last_drop(shelf: Shelf, name: TableName, read: ReadEntries) -> Drop:
         plan = chain_from(image, shelf.slices, until)
         found = [
             drop
-            for drop in drops_in(Walk(plan, read(plan)))
+            for drop in drops_in(Walk(plan, read(plan), unpacks=False))
             if drop.name.database == name.database and name.table in (None, drop.name.table)
         ]
         if found:

@@ -13,6 +13,7 @@ for many rows looks at it as it is stored (`decode_stored`).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -82,6 +83,15 @@ def decode(payload: bytes) -> Batch:
     batch = decode_stored(payload)
     effects = batch.effects
     return Batch(batch.time_ms, rows_of(effects[0])) if effects and effects[0][0] == PUT_ROWS else batch
+
+
+def decode_of(payload: bytes, table_ids: Container[int]) -> Batch:
+    """As `decode`, for who asks for rows of some tables: packed rows of others are left out."""
+    batch = decode_stored(payload)
+    effects = batch.effects
+    if not effects or effects[0][0] != PUT_ROWS:
+        return batch
+    return Batch(batch.time_ms, rows_of(effects[0]) if effects[0][1] in table_ids else [])
 
 
 def decode_stored(payload: bytes) -> Batch:

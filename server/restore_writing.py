@@ -20,7 +20,7 @@ from backup.row_pieces import Piece
 from backup.selection import TableName
 from model.catalog import Catalog, Database
 from model.effect import PUT_ROW, PUT_ROWS, Effect, Kind
-from model.errors import BadSetting, ReqlError, RewindError
+from model.errors import BadSetting, Overloaded, ReqlError, RewindError
 from model.packed_rows import unpack_rows
 from proxy.answers import Fibers, WaitTimeout
 from proxy.reql.env import Data
@@ -34,6 +34,7 @@ USERS: Final = "users"
 BATCH_ROWS: Final = 250  # more per entry would keep other queries waiting for longer than 2 ms
 BATCH_BYTES: Final = 256 << 10
 MOST_UNDER_WAY: Final = 4  # entries in the log and not yet applied: the disk writes some while the next are read
+MOST_BYTES_UNDER_WAY: Final = 16 << 20  # of rows, or one entry
 LOOK_AGAIN_S: Final = 0.02
 
 
@@ -133,32 +134,48 @@ class TableRestore:
     def _write_rows(self) -> tuple[int, int]:
         rows = size = 0
         names = {target.source["table_id"]: target.name for target in self._targets}
-        under_way: deque[Callable[[], None]] = deque()
+        under_way: deque[tuple[Callable[[], None], int]] = deque()
+        bytes_under_way = 0
         table_id = None
         while (piece := self._take()) is not None:
             if piece.table_id != table_id:
                 table_id = piece.table_id
                 self._job.update(phase=f"rows of {names[table_id]}")
-            for effects in self._effects(piece):
+            for effects, entry_bytes in self._entries(piece):
                 self._stop_if_cancelled()
-                if len(under_way) == MOST_UNDER_WAY:
-                    under_way.popleft()()
-                under_way.append(self._data.commit_later(effects))
+                while under_way and (
+                    len(under_way) == MOST_UNDER_WAY or bytes_under_way + entry_bytes > MOST_BYTES_UNDER_WAY
+                ):
+                    wait, waited_bytes = under_way.popleft()
+                    bytes_under_way -= waited_bytes
+                    wait()
+                under_way.append((self._commit(effects), entry_bytes))
+                bytes_under_way += entry_bytes
                 self._fibers.breathe()
             rows += piece.rows
             size += piece.row_bytes
             self._on_rows(rows, size)
-        for wait in under_way:
+        for wait, _ in under_way:
             wait()
         return rows, size
 
-    def _effects(self, piece: Piece) -> Iterator[list[Effect]]:
-        """The effects of one entry after the other."""
+    def _commit(self, effects: list[Effect]) -> Callable[[], None]:
+        """Puts an entry into the log, however long that is full of others' entries; what is returned waits for it."""
+        while True:
+            try:
+                return self._data.commit_later(effects)
+            except Overloaded:
+                self._stop_if_cancelled()
+                self._pause()
+
+    def _entries(self, piece: Piece) -> Iterator[tuple[list[Effect], int]]:
+        """The effects of one entry after the other, and how many bytes of rows they bring."""
         table_id = self._ids[piece.table_id]
         if self._may_pack:
-            yield [(PUT_ROWS, table_id, piece.packed)]
+            yield [(PUT_ROWS, table_id, piece.packed)], piece.row_bytes
         else:
-            yield from _batches(piece, table_id)
+            for effects in _batches(piece, table_id):
+                yield effects, sum(len(effect[3]) for effect in effects)
 
     def _build_indexes(self) -> None:
         self._data.change_catalog(self._declare_indexes)

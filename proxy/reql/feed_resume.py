@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from model.effect import DELETE_ROW, PUT_ROW, decode
+from model.effect import DELETE_ROW, PUT_ROW, decode_of
 from model.errors import ReqlOpFailedError, ReqlQueryLogicError
 from proxy.reql.feed_chain import SharedChange
 
@@ -111,7 +111,7 @@ def _entries(env: Any, table_id: int, low: int, high: int) -> Iterator[tuple[int
             return
         for index, payload in entries:
             effects = []
-            for effect in decode(payload).effects if payload else ():
+            for effect in decode_of(payload, (table_id,)).effects if payload else ():
                 if effect[0] == PUT_ROW and effect[1] == table_id:
                     effects.append((effect[2], effect[3]))
                 elif effect[0] == DELETE_ROW and effect[1] == table_id:

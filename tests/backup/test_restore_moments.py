@@ -60,6 +60,20 @@ def test_every_kth_moment_equals_the_model(tmp_path: Path, seed: int) -> None:
     history.close()
 
 
+def test_numbers_of_dropped_tables_are_not_given_again(tmp_path: Path) -> None:
+    """The image has no table any more, but knows which numbers there were: feeds and indexes go by them."""
+    vault = Vault(f"file://{tmp_path}/vault")
+    history = History(tmp_path, random.Random(1))
+    history.write((int(Kind.CREATE_DATABASE), "d", "shop"))
+    history.write((int(Kind.CREATE_TABLE), 7, "t7", "d", "orders", "id", {}), (int(Kind.DROP_TABLE), 7))
+    history.image(vault)
+    history.ship(vault)
+    _, machine = restored(vault, Stop(newest=True), tmp_path / "newest")
+    assert machine.catalog.next_id == history.machine.catalog.next_id == 8
+    machine.close()
+    history.close()
+
+
 def test_a_ring_holds_in_every_moment(tmp_path: Path) -> None:
     """Each row points to the next; an entry swaps three links or moves money, so any cut between entries is whole."""
     nodes, dice = 12, random.Random(5)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import zstandard
 
-from model.effect import PUT_ROW, PUT_ROWS, Batch, decode, decode_stored, encode, is_packed, time_of
+from model.effect import PUT_ROW, PUT_ROWS, Batch, decode, decode_of, decode_stored, encode, is_packed, time_of
 from model.errors import Corrupt
 from model.packed_rows import MAX_UNPACKED_BYTES, pack_rows, unpack_rows
 
@@ -23,6 +23,8 @@ def test_packed_rows_are_rows_to_whoever_asks() -> None:
     assert decode(payload) == Batch(5, [(PUT_ROW, 7, b"a", ROWS[0]), (PUT_ROW, 7, b"b", ROWS[1])])
     assert decode_stored(payload) == Batch(5, [(PUT_ROWS, 7, rows)])
     assert time_of(payload) == 5
+    assert decode_of(payload, {7}) == decode(payload) and decode_of(payload, {8}) == Batch(5, [])
+    assert decode_of(encode([(PUT_ROW, 7, b"a", b"{}")], 5), {8}) == Batch(5, [(PUT_ROW, 7, b"a", b"{}")])
 
 
 def test_only_entries_of_packed_rows_have_the_new_format() -> None:

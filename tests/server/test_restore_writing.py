@@ -10,7 +10,7 @@ import pytest
 from backup.row_pieces import Piece
 from backup.selection import TableName
 from model.effect import PUT_ROW, PUT_ROWS, Kind, encode
-from model.errors import BadSetting, NotLeader, RewindError, UnfitArchive
+from model.errors import BadSetting, NotLeader, Overloaded, RewindError, UnfitArchive
 from model.keys import primary_key_bytes
 from model.packed_rows import pack_rows
 from proxy.answers import WaitTimeout
@@ -215,6 +215,50 @@ def test_a_failure_at_any_commit_leaves_the_server_as_it_was(data: DirectData, m
         assert (data.catalog.databases["shop"], sorted(data.catalog.databases), sorted(data.catalog.tables)) == before
     restore(data, may_pack, *tables)
     assert data.rows(TableName("shop", "orders")) == some_rows(3000)
+
+
+def test_a_log_that_is_full_is_waited_for(data: DirectData, may_pack: bool) -> None:
+    whole, refused = data.commit_later, []
+
+    def commit_later(effects):
+        if len(refused) < 3:
+            refused.append(effects)
+            raise Overloaded("too much waits for the disk")
+        return whole(effects)
+
+    data.commit_later = commit_later
+    (rows, _), _ = restore(data, may_pack, target(7, "shop.orders"))
+    assert rows == 3000 and len(refused) == 3
+    assert data.rows(TableName("shop", "orders")) == some_rows(3000)
+
+
+@pytest.mark.parametrize(("bytes_allowed", "most"), [(1, 1), (30_000, 3), (1 << 30, 4)])
+def test_no_more_is_under_way_than_the_log_may_hold(
+    data: DirectData, may_pack: bool, monkeypatch: pytest.MonkeyPatch, bytes_allowed: int, most: int
+) -> None:
+    """Four entries, and not many bytes of rows; one entry may have more."""
+    monkeypatch.setattr("server.restore_writing.MOST_BYTES_UNDER_WAY", bytes_allowed)
+    seen = []
+    under_way = 0
+    whole = data.commit_later
+
+    def commit_later(effects):
+        nonlocal under_way
+        wait = whole(effects)
+        under_way += 1
+        seen.append(under_way)
+
+        def waited():
+            nonlocal under_way
+            under_way -= 1
+            wait()
+
+        return waited
+
+    data.commit_later = commit_later
+    restore(data, may_pack, target(7, "shop.orders"))
+    assert max(seen) == (most if may_pack or most != 3 else 4)  # single rows come in entries of 250
+    assert under_way == 0
 
 
 def test_what_a_crash_leaves_is_known_and_dropped(data: DirectData, may_pack: bool) -> None:
