@@ -19,8 +19,8 @@ from server.backup_children import Child, Children
 from server.backup_rows import Row
 from server.image_messages import Asked, Outcome
 
-CHECKPOINT_ATTEMPTS: Final = 20
-LOOK_AGAIN_S: Final = 0.25
+CHECKPOINT_ATTEMPTS: Final = 100
+LOOK_AGAIN_S: Final = 0.05
 ENTER_S: Final = 20.0  # so long a vault may take to answer a server that is asked first
 CATCH_UP_S: Final = 15.0
 

@@ -26,7 +26,7 @@ from server.image_messages import (
 )
 from server.image_orders import PATIENCE_S, ImageOrders
 from server.image_places import LOST_S, Here, PlaceLost, There
-from server.image_taking import CATCH_UP_S, ENTER_S, ImageTaker
+from server.image_taking import CATCH_UP_S, ENTER_S, LOOK_AGAIN_S, ImageTaker
 from server.image_work import LABEL_PATIENCE_S, ImageWork
 
 LABEL = {"format": 1, "id": "a place", "cluster_id": "c", "created_ms": 1}
@@ -478,7 +478,7 @@ def test_without_knowing_a_vaults_label_the_leader_takes_the_image_itself(clock,
     leader.labels.clear()
     leader.others = [Remote("s2", AssertionError("is not asked"))]
     done = leader.run()
-    clock.pump([0.25] * int(4 * LABEL_PATIENCE_S + 1))
+    clock.pump([LOOK_AGAIN_S] * int(LABEL_PATIENCE_S / LOOK_AGAIN_S + 2))
     [child] = leader.server.started
     child.enter()
     child.finish(6)
