@@ -197,3 +197,55 @@ def test_a_restore_reaches_all_members_and_a_new_leader_drops_what_is_half_done(
     with leader.connect() as own:
         patiently(lambda: r.table("other", read_mode="outdated").count().run(own) == 15_000)
         assert list(r.table("other", read_mode="outdated").order_by(index="id").run(own)) == whole
+
+
+def slow_backup(conn, cluster):
+    """Begins a backup that takes a while; the follower that takes it, once it has begun to."""
+    SYSTEM.table("backups").insert({"id": "slow", "max_bytes_per_s": 60_000}).run(conn)
+    until(lambda: SYSTEM.table("backups").get("slow")["rows"].run(conn) > 0)
+    name = SYSTEM.table("backups").get("slow")["server"].run(conn)
+    return next(member for member in cluster.members if member.name == name)
+
+
+def ended(conn):
+    """The slow backup's row, once it has ended."""
+    query = SYSTEM.table("backups").filter(lambda row: (row["id"] == "slow") & row["finished"]).nth(0).default(None)
+    return until(lambda: patiently(lambda: query.run(conn)), 120)
+
+
+def image_count(vault_folder):
+    return len(list((vault_folder / "images").glob("*/manifest")))
+
+
+def test_a_follower_that_is_cut_off_gives_up_and_another_one_takes_the_image(cluster, tmp_path):
+    conn = cluster.leader().connect()
+    add_vault(conn, f"file://{tmp_path}/vault")
+    r.table_create("t").run(conn)
+    r.table("t").insert(rows(1000)).run(conn)
+    victim = slow_backup(conn, cluster)
+    cluster.isolate(victim)
+    row = ended(conn)
+    assert (row["state"], row["rows"]) == ("successful", 1000) and row["server"] != victim.name
+    assert not list((victim.folder / "backup").glob("checkpoint-*"))  # before the other one had its image
+    cluster.heal()
+    cluster.wait_for_voters(3)
+    assert image_count(tmp_path / "vault") == 1
+    assert done(conn, "backup_tasks", task="verify", depth="files")["result"]["main"]["problems"] == []
+
+
+def test_a_leader_that_hands_over_ends_its_backup_which_is_no_success(cluster, tmp_path):
+    leader = cluster.leader()
+    conn = leader.connect()
+    add_vault(conn, f"file://{tmp_path}/vault")
+    r.table_create("t").run(conn)
+    r.table("t").insert(rows(1000)).run(conn)
+    taking = slow_backup(conn, cluster)
+    heir = next(member for member in cluster.followers() if member is not taking)
+    SYSTEM.table("members").get(heir.id).update({"is_leader": True}).run(conn)
+    conn = heir.connect()
+    row = ended(conn)
+    assert row["state"] == "failed" and "lost the lead" in row["error"]
+    until(lambda: not list(tmp_path.glob("s*/backup/checkpoint-*")))
+    assert image_count(tmp_path / "vault") == 0
+    patiently(lambda: vault(conn)["state"] == "ok")
+    assert done(conn)["rows"] == 1000 and image_count(tmp_path / "vault") == 1
