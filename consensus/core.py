@@ -231,19 +231,23 @@ class RaftCore(RaftState):
         entries = raft_log.next_unstable()
         committed = raft_log.next_committed(not is_async)
         after_sync = self.messages_after_sync
-        own = [message for message in after_sync if message.to == self.id]
+        own: list[Message] = []
+        if after_sync:
+            own = [message for message in after_sync if message.to == self.id]
+            if own:
+                after_sync = [message for message in after_sync if message.to != self.id]
         told, hard_state = self._told_hard, self._changed_hard_state()
         snapshot = raft_log.next_snapshot()
         ready = Ready(
             self._changed_soft_state(),
             hard_state,
             bool(entries)
-            or (hard_state is not None and (hard_state.raft_term, hard_state.vote) != (told.raft_term, told.vote)),
+            or (hard_state is not None and (hard_state.raft_term != told.raft_term or hard_state.vote != told.vote)),
             entries,
             snapshot,
             committed,
             self.messages,
-            after_sync if not own else [message for message in after_sync if message.to != self.id],
+            after_sync,
             self.read_states,
             own,
             self._append_acknowledgement(snapshot),
@@ -252,7 +256,8 @@ class RaftCore(RaftState):
         self.messages = []
         self.messages_after_sync = []
         self.read_states = []
-        raft_log.accept_unstable()
+        if entries or ready.snapshot is not None:
+            raft_log.accept_unstable()
         if committed:
             raft_log.accept_applying(committed[-1].index, ready.committed_bytes, not is_async)
         if not is_async:

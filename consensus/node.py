@@ -326,13 +326,15 @@ class Node:
     def _work(self) -> None:
         core, seconds = self.core, self._reactor.seconds
         self._reads.flush()
-        until = seconds() + TURN_S
+        now = seconds()
+        until = now + TURN_S
         while core.has_ready() and self._is_running and not self._is_installing:
             self._handle(core.ready())
-            if seconds() >= until:
+            now = seconds()
+            if now >= until:
                 self._turn_soon()
                 return
-        if self._flushing is None and self._flush_policy.is_due(self.applied_index, seconds()):
+        if self._flushing is None and self._flush_policy.is_due(self.applied_index, now):
             self._start_flush()
 
     def _handle(self, ready: Ready) -> None:

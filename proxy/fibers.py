@@ -41,6 +41,8 @@ SLICE_S: Final = 0.002
 _MAX_IDLE: Final = 64  # fibers kept for reuse
 _SURELY_NOT_DONE: Final = (NotLeader, Overloaded)
 
+_UNTOLD: Final = "the end of a query could not be told"
+
 Outcome = Callable[[Any, Any, ReqlError | Interrupted | None], None]
 """Called with (item, result, error) at a run's end."""
 
@@ -117,7 +119,10 @@ class _Promise:
             return
         self.item = item.fiber = None
         if error is None:
-            _tell(self.outcome, item, self.answer, None)
+            try:  # as `_tell`, without a call for each
+                self.outcome(item, self.answer, None)
+            except Exception:
+                log.exception(_UNTOLD)
         elif isinstance(error, Interrupted):
             _tell(self.outcome, item, None, error)
         else:
@@ -383,7 +388,7 @@ def _tell(done: Outcome, item: Item, result: Any, error: ReqlError | Interrupted
     try:
         done(item, result, error)
     except Exception:
-        log.exception("the end of a query could not be told")
+        log.exception(_UNTOLD)
 
 
 def _alone(work: Callable[[Any], Any], item: Any) -> Any:

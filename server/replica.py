@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from model.catalog import Catalog
-from model.effect import Batch, Effect, encode
+from model.effect import Effect, encode
 from model.errors import LeadershipLost, NotLeader, ReqlOpFailedError
 from proxy.answers import Done
 from proxy.reql.env import CatalogChange
@@ -154,9 +154,9 @@ class Replica:
         fibers: Waits,
         now_ms: Callable[[], int],
         clock: Callable[[], float] = boot_clock,
-        foresee: Callable[[int, bytes, Batch], None] | None = None,
+        foresee: Callable[[int, bytes, tuple[int, list[Effect]]], None] | None = None,
     ) -> None:
-        """foresee: hears what is proposed, (log_index, payload, the rows in it), so that it need not decode it."""
+        """foresee: hears what is proposed, so that it need not decode it: (log_index, payload, (time_ms, effects))."""
         self._log = log
         self._clock = clock
         self._lease_until = float("-inf")
@@ -326,7 +326,7 @@ class Replica:
         self.writers.add(self._fibers.current)
         self._head.stage(log_index, effects)
         if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
-            self._foresee(log_index, payload, Batch(time_ms, effects))
+            self._foresee(log_index, payload, (time_ms, effects))
         self._waiting.append((log_index, size))
         self._waiting_bytes += size
         return place

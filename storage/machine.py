@@ -20,13 +20,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from operator import lt
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.catalog import Catalog, Index, Table
-from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Batch, Effect, Kind, decode_stored, rows_of
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of
 from model.errors import Corrupt, Overloaded, Unfinished
 from model.packed_rows import unpack_rows
 from storage import documents
@@ -49,6 +50,10 @@ from storage.sindex import IndexKeys, Sindex, SindexBuilder, keep_up
 PART_ROWS: Final = 900  # engine keys per write; a write of more than 1000 would hold the GIL too long
 PART_BYTES: Final = 4 << 20
 MANY_EFFECTS: Final = 8  # in an entry whose old rows are read together
+
+
+_Made = tuple[int, list[Effect]]
+"""What a payload encodes: (time_ms, effects), as a `Batch` is."""
 
 
 class Change(NamedTuple):
@@ -97,7 +102,7 @@ class Machine:
         self.turn_s: float | None = None  # how long packed rows are written before others have a turn; None: no turns
         self.catalog = Catalog()
         self._clock = clock
-        self._foreseen: deque[tuple[int, bytes, Batch]] = deque()
+        self._foreseen: deque[tuple[int, bytes, _Made]] = deque()
         self._counts: dict[int, int] = {}
         self._visible_counts: dict[int, int] = {}
         self._tables: dict[int, _Table] = {}
@@ -147,8 +152,8 @@ class Machine:
 
     # --- applying
 
-    def foresee(self, log_index: int, payload: bytes, batch: Batch) -> None:
-        """This payload, which encodes that batch of rows, was proposed here: where it is applied, it is not decoded.
+    def foresee(self, log_index: int, payload: bytes, made: _Made) -> None:
+        """This payload, which encodes those rows, was proposed here: where it is applied, it is not decoded.
 
         It counts only if the very same object comes back at that index: whatever another leader put there, or what
         was read from the disk, is decoded. To be called in the order of the log.
@@ -156,14 +161,14 @@ class Machine:
         foreseen = self._foreseen
         while foreseen and foreseen[-1][0] >= log_index:
             foreseen.pop()  # another leader's entries have taken their place, or will
-        foreseen.append((log_index, payload, batch))
+        foreseen.append((log_index, payload, made))
 
-    def _batch_of(self, log_index: int, payload: bytes) -> Batch:
+    def _made_of(self, log_index: int, payload: bytes) -> _Made:
         foreseen = self._foreseen
         while foreseen and foreseen[0][0] <= log_index:
-            index, proposed, batch = foreseen.popleft()
+            index, proposed, made = foreseen.popleft()
             if proposed is payload and index == log_index:
-                return batch
+                return made
         return decode_stored(payload)
 
     def apply(self, entries: Sequence[tuple[int, bytes]]) -> None:
@@ -192,8 +197,7 @@ class Machine:
 
     def _work_out(self, log_index: int, payload: bytes) -> None:
         """Stages what one entry does, and seals parts of it when it is large."""
-        batch = self._batch_of(log_index, payload) if self._foreseen else decode_stored(payload)
-        effects = batch.effects
+        time_ms, effects = self._made_of(log_index, payload) if self._foreseen else decode_stored(payload)
         if effects and effects[0][0] == PUT_ROWS:
             if self._put_new_rows(log_index, effects[0]):
                 return
@@ -201,7 +205,7 @@ class Machine:
         rows, ranges = self._staged.rows, self._staged.ranges
         parts, get, stored, tables = self._parts, self.engine.get, self._stored, self._tables
         changes: list[Change] = []
-        ahead = {} if parts or ranges else self._read_ahead(effects)
+        ahead = self._read_ahead(effects) if len(effects) >= MANY_EFFECTS and not (parts or ranges) else {}
         for effect in effects:
             kind = effect[0]
             if kind == PUT_ROW:
@@ -242,7 +246,7 @@ class Machine:
                 self._seal(log_index - 1)
                 rows, ranges = self._staged.rows, self._staged.ranges
         if changes:
-            self._events.append(lambda: self._tell_changes(log_index, batch.time_ms, changes))
+            self._events.append(partial(self._tell_changes, log_index, time_ms, changes))
 
     def _put_new_rows(self, log_index: int, effect: Effect) -> bool:
         """Seals parts of packed rows that replace nothing and that nobody has to be told of; False if they do."""
@@ -280,8 +284,6 @@ class Machine:
 
     def _read_ahead(self, effects: list[Effect]) -> dict[bytes, bytes | None]:
         """The rows that an entry of many effects replaces, read at once: a third of the price where there are none."""
-        if len(effects) < MANY_EFFECTS:
-            return {}
         tables = self._tables
         keys = [
             tables[effect[1]].prefix + effect[2]

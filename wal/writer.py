@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Final
 
 from model.errors import RewindError, SyncFailed
@@ -170,12 +170,10 @@ class LogWriter:
 
     def _write_next(self) -> bool:
         """Waits for work and does all of it that is there; False after a `_Close`."""
-        items = [self._queue.get()]
-        try:
-            while True:
-                items.append(self._queue.get_nowait())
-        except Empty:
-            pass
+        queue = self._queue
+        items = [queue.get()]
+        while not queue.empty():  # nobody else takes from it
+            items.append(queue.get())
         records: list[Record] = []
         callbacks: list[Done] = []
         for item in items:

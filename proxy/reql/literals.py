@@ -64,14 +64,24 @@ def _literal_object(raw: dict[str, Any]) -> Any:
     out = raw
     for key, value in raw.items():
         kind = value.__class__
-        if kind is str or kind is bool or value is None:
+        if kind is str:
             continue
         if kind is int:
             if -MAX_INT <= value <= MAX_INT:
                 continue
-        elif kind is float and -MAX_INT < value < MAX_INT and not value.is_integer():
+            value = _canonical(value)
+        elif kind is float:
+            if -MAX_INT < value < MAX_INT and not value.is_integer():
+                continue
+            value = _canonical(value)
+        elif kind is dict:
+            value = _literal_object(value)
+            if value is raw[key]:
+                continue
+        elif kind is bool or value is None:
             continue
-        value = _literal_object(value) if kind is dict else literal(value)
+        else:  # a list, or a Parameter, which is no literal
+            value = literal(value)
         if value is MISSING:
             return MISSING
         if out is raw:
