@@ -126,7 +126,7 @@ def _read(vault: Vault, block: Block) -> Packed:
     stored = vault.get_stored(block.name, block.sha256)
     packed: bytes | None = None
     if block.row_bytes <= LARGEST_PIECE_BYTES:
-        body, is_compressed = open_sealed(block.name, stored, vault.keyring)
+        body, is_compressed = open_sealed(block.name, stored, vault.keyring, is_known=True)
         packed = body if is_compressed else None
     try:
         if packed is None:

@@ -135,6 +135,23 @@ def test_blocks_out_of_order_or_missing_are_refused(tmp_path: Path, monkeypatch:
     history.close()
 
 
+@pytest.mark.parametrize("keys", [[], [new_key()]])
+def test_any_flipped_byte_of_a_block_is_found(tmp_path: Path, keys: list[bytes]) -> None:
+    vault = Vault(f"file://{tmp_path}/vault", keyring=Keyring(keys))
+    rows = {primary_key_bytes(at): b'{"id":%d}' % at for at in range(50)}
+    history = image_of(tmp_path, vault, rows)
+    [block] = look(vault).images[0].tables[0].blocks
+    file = tmp_path / "vault" / block.name
+    whole = file.read_bytes()
+    for at in [*range(0, len(whole), 9), len(whole) - 1]:
+        file.write_bytes(whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :])
+        with pytest.raises(UnfitArchive, match="damaged"):
+            pieces_in(tmp_path / "scratch", vault)
+    file.write_bytes(whole)
+    assert rows_in(pieces_in(tmp_path / "scratch", vault)) == {1: rows}
+    history.close()
+
+
 class Server:
     """The other end of the line: takes a piece whenever it is asked for an order."""
 
