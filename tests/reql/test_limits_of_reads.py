@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+import orjson
 import pytest
 from rethinkdb import r
 
 ROWS = [{"id": at, "k": at % 3, "m": at % 7} for at in range(900)]
 T = r.table("t")
+T_ODD = r.table("odd")
 SOURCES = {
     "a table": T.order_by(index="id"),
     "a table, backwards": T.order_by(index=r.desc("id")),
@@ -63,3 +66,19 @@ def test_a_stream_that_has_come_to_its_end_says_so_at_once(world: Any, t: None) 
     assert (found.kind, len(found.items)) == ("sequence", 1)
     expanded = world.start(T.between(0, 9).concat_map(lambda row: r.range(5)), max_batch_rows=20)
     assert (expanded.kind, len(expanded.items)) == ("partial", 5)
+
+
+@pytest.mark.parametrize("primary_key", ["id", "schlüssel"])
+def test_a_scan_goes_on_behind_keys_of_any_kind(run: Any, table: Any, primary_key: str) -> None:
+    table("odd", [], primary_key)
+    times = [{"$reql_type$": "TIME", "epoch_time": at + 0.5, "timezone": "+02:00"} for at in range(-40, 40)]
+    binaries = [{"$reql_type$": "BINARY", "data": base64.b64encode(bytes([at, 0, 1])).decode()} for at in range(80)]
+    numbers = [*range(-40, 40), -0.0, 1e300, -1e300, 2**53 + 1, *((at + 0.5) / 97 for at in range(80))]
+    keys = [*numbers, *times, *binaries, True, False, *([at, ["b", at]] for at in range(80))]
+    keys += [f"{at}\x01é" for at in range(80)]
+    keys.remove(0)  # -0.0 is the same
+    assert run(T_ODD.insert([{primary_key: key} for key in keys], conflict="error"))["inserted"] == len(keys)
+    found = run(T_ODD.order_by(index=primary_key))
+    assert len(found) == len({orjson.dumps(row, option=orjson.OPT_SORT_KEYS) for row in found}) == len(keys)
+    assert run(T_ODD) == found
+    assert run(T_ODD.order_by(index=r.desc(primary_key))) == found[::-1]
