@@ -21,6 +21,7 @@ from conf.settings import Settings
 from model.errors import RewindError
 from server import VERSION, logs
 from server.folder import DataFolder
+from server.heap import share_one_heap
 
 if TYPE_CHECKING:
     from server.assemble import Assembly
@@ -35,6 +36,7 @@ GRACE_S = 2.0  # after a failure: how long drivers may take to be told
 def run(settings: Settings) -> int:
     """Runs a server until it ends; its exit code. Raises RewindError if it cannot start."""
     sys.setrecursionlimit(RECURSION_LIMIT)
+    share_one_heap()
     told = settings.logging
     logs.set_up(told.level, told.format, told.file, told.config_file)
     click.echo(f"Running rewinddb {VERSION}...")
