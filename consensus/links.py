@@ -8,7 +8,7 @@ A link is one TCP (or TLS) connection, made by the server that has something to 
     offset  size  field
     0       4     length of the payload, little-endian
     4       1     channel (`Channel`)
-    5       16    keyed blake2b of the frame's number, channel and payload
+    5       16    code of the frame's number, channel and payload (`Frames`)
     21      …     payload
 
 The greeting: dialer `Hello` → listener `Hello` → dialer `Proof` → listener `Proof`, or at any point a
@@ -21,6 +21,7 @@ certificates prove who is there, and the keys only find damage.
 from __future__ import annotations
 
 import hmac
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -29,18 +30,23 @@ from struct import Struct
 from typing import Final
 
 import msgspec
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from consensus.messages import Natural
 from model.errors import RewindError
 from model.undecodable import UNDECODABLE
 
 MAGIC: Final = b"RewindDB link"
-VERSIONS: Final = (1, 1)
-"""The oldest and the newest version of this protocol that this program speaks."""
+VERSIONS: Final = (1, 2)
+"""The oldest and the newest version of this protocol that this program speaks. 2 has Poly1305 for large frames."""
 GREETING_BYTES: Final = 4096
 NONCE_BYTES: Final = 32
 MAC_BYTES: Final = 16
 DEFAULT_FRAME_BYTES: Final = 256 << 20
+FIRST_WITH_POLY1305: Final = 2
+POLY1305_KEY_BYTES: Final = 32
+LARGE_BYTES: Final = 16 << 10
+"""From here on a Poly1305 code is the cheaper one: 0.25 ms a MiB where blake2b takes 2.4, but 6 µs at least."""
 _HEAD: Final = Struct(f"<IB{MAC_BYTES}s")
 _COUNT: Final = Struct("<QB")
 
@@ -145,26 +151,36 @@ Admit = Callable[[int, str], str]
 
 
 class Frames:
-    """One direction of a link: makes frames, or takes them apart. Until it has a key, their codes are zeros."""
+    """One direction of a link: makes frames, or takes them apart. Until it has a key, their codes are zeros.
+
+    A frame's code is a keyed blake2b of its number, channel and payload. From version 2 of the protocol on, that of a
+    large frame is Poly1305 (RFC 8439) under a key for this frame only: a keyed blake2b of its number and channel.
+    """
 
     def __init__(self, max_bytes: int = GREETING_BYTES) -> None:
         self.max_bytes = max_bytes
         self._key = b""
+        self._large_bytes = 0
         self._count = 0
         self._buffer = bytearray()
 
-    def use_key(self, key: bytes, max_bytes: int) -> None:
-        """From the next frame on, every frame is proved with this key."""
+    def use_key(self, key: bytes, max_bytes: int, version: int) -> None:
+        """From the next frame on, every frame is proved with this key, as this version of the protocol does."""
         self._key = key
+        self._large_bytes = LARGE_BYTES if version >= FIRST_WITH_POLY1305 else sys.maxsize
         self._count = 0
         self.max_bytes = max_bytes
 
     def _mac(self, channel: int, payload: bytes) -> bytes:
         if not self._key:
             return bytes(MAC_BYTES)
-        code = blake2b(_COUNT.pack(self._count, channel), key=self._key, digest_size=MAC_BYTES)
-        code.update(payload)
+        place = _COUNT.pack(self._count, channel)
         self._count += 1
+        if len(payload) >= self._large_bytes:
+            once = blake2b(place, key=self._key, digest_size=POLY1305_KEY_BYTES, person=b"large frame").digest()
+            return Poly1305.generate_tag(once, payload)
+        code = blake2b(place, key=self._key, digest_size=MAC_BYTES)
+        code.update(payload)
         return code.digest()
 
     def pack(self, channel: Channel, payload: bytes) -> bytes:
@@ -280,11 +296,11 @@ class Greeting:
         own = self._identity
         if hello.magic != MAGIC or len(hello.nonce) != NONCE_BYTES or hello.nonce == self._own.nonce:
             raise LinkBroken("The other side does not speak this protocol.")
-        self._version = min(hello.newest, VERSIONS[1])
-        if self._version < max(hello.oldest, VERSIONS[0]):
+        self._version = min(hello.newest, self._own.newest)
+        if self._version < max(hello.oldest, self._own.oldest):
             raise LinkRefused(
                 f"Server versions do not fit: one speaks link versions {hello.oldest} to {hello.newest},"
-                f" the other {VERSIONS[0]} to {VERSIONS[1]}."
+                f" the other {self._own.oldest} to {self._own.newest}."
             )
         if hello.cluster_id != own.cluster_id:
             raise LinkRefused(f"Member {hello.member_id} belongs to another cluster ({hello.cluster_id[:64]}).")
@@ -312,7 +328,7 @@ class Greeting:
     def _finish(self, other: Hello) -> None:
         from_dialer, from_listener = self._derive(b"key of the dialer"), self._derive(b"key of the listener")
         own_key, their_key = (from_dialer, from_listener) if self._dials else (from_listener, from_dialer)
-        self.outgoing.use_key(own_key, self._max_bytes)
-        self._incoming.use_key(their_key, self._max_bytes)
+        self.outgoing.use_key(own_key, self._max_bytes, self._version)
+        self._incoming.use_key(their_key, self._max_bytes, self._version)
         features = frozenset(other.features) & frozenset(self._identity.features)
         self.peer = Peer(other.member_id, other.server_id, self._version, features)

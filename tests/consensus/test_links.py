@@ -48,11 +48,16 @@ class Ends:
 def test_both_sides_know_each_other_however_the_bytes_are_cut(cut: int) -> None:
     ends = Ends()
     ends.talk(cut)
-    assert ends.dialer.peer == links.Peer(2, "server-2", 1, frozenset({"ship"}))
-    assert ends.listener.peer == links.Peer(1, "server-1", 1, frozenset({"ship"}))
+    assert ends.dialer.peer == links.Peer(2, "server-2", 2, frozenset({"ship"}))
+    assert ends.listener.peer == links.Peer(1, "server-1", 2, frozenset({"ship"}))
 
 
-@given(st.lists(st.binary(max_size=300), max_size=6), st.integers(1, 500))
+@given(
+    st.lists(
+        st.binary(max_size=300) | st.integers(-2, 2).map(lambda more: bytes(links.LARGE_BYTES + more)), max_size=6
+    ),
+    st.integers(1, 500),
+)
 def test_frames_arrive_as_they_were_sent(payloads: Sequence[bytes], cut: int) -> None:
     ends = Ends()
     ends.talk()
@@ -99,8 +104,24 @@ def test_a_member_that_is_not_known_is_refused() -> None:
 def test_a_version_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = Ends()
     monkeypatch.setattr(links, "VERSIONS", (7, 9))
+    ends.listener = Greeting(TWO, b"l" * 32)
     ends.talk()
     assert "versions do not fit" in ends.refusals[0]
+
+
+@pytest.mark.parametrize("older", ["dialer", "listener"])
+def test_a_server_of_the_first_version_is_talked_to_as_it_knows(older: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends()
+    monkeypatch.setattr(links, "VERSIONS", (1, 1))
+    setattr(ends, older, Ends().__dict__[older])
+    ends.to_listener = [ends.dialer.begin()]
+    ends.talk()
+    assert ends.dialer.peer is not None
+    assert ends.dialer.peer.version == 1
+    payloads = [bytes(size) for size in (1, links.LARGE_BYTES, 100_000)]
+    ends.to_listener = [ends.dialer.outgoing.pack(Channel.RAFT, payload) for payload in payloads]
+    ends.talk()
+    assert ends.heard == [(Channel.RAFT, payload) for payload in payloads]
 
 
 def test_a_proof_for_another_greeting_proves_nothing() -> None:
@@ -115,16 +136,18 @@ def test_a_proof_for_another_greeting_proves_nothing() -> None:
         list(listener.receive(proofs[0], answers.append))
 
 
-@pytest.mark.parametrize("harm", ["change", "repeat", "leave out", "swap"])
-def test_a_frame_that_was_touched_breaks_the_link(harm: str) -> None:
+@pytest.mark.parametrize("size", [3, 100_000])
+@pytest.mark.parametrize("harm", ["change", "repeat", "leave out", "swap", "other channel"])
+def test_a_frame_that_was_touched_breaks_the_link(harm: str, size: int) -> None:
     ends = Ends()
     ends.talk()
-    first, second = (ends.dialer.outgoing.pack(Channel.RAFT, payload) for payload in (b"one", b"two"))
+    first, second = (ends.dialer.outgoing.pack(Channel.RAFT, payload * size) for payload in (b"1", b"2"))
     data = {
         "change": first[:-1] + b"?" + second,
         "repeat": first + first,
         "leave out": second,
         "swap": second + first,
+        "other channel": first[:4] + bytes([Channel.QUERIES]) + first[5:],
     }[harm]
     with pytest.raises(LinkBroken):
         list(ends.listener.receive(data, ends.to_dialer.append))
