@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consensus.messages import Change, ChangeKind, ConfState
+from consensus.messages import Change, ChangeKind, ConfChange, ConfState
 from consensus.tracker import Membership, Progress, Tracker
 from model.errors import RewindError
 
@@ -152,6 +152,24 @@ def leave_joint(tracker: Tracker, last_index: int) -> Changed:
         del draft.progress[member]
     draft.outgoing = set()
     return draft.finish()
+
+
+def changed(tracker: Tracker, last_index: int, change: ConfChange) -> Changed:
+    """Make the step that a committed entry asks for. Raises `BadConfChange`."""
+    if change.leaves_joint:
+        return leave_joint(tracker, last_index)
+    if change.enters_joint:
+        return enter_joint(tracker, last_index, change.changes, change.auto_leave)
+    return simple(tracker, last_index, change.changes)
+
+
+def state_after(state: ConfState, changes: Iterable[ConfChange]) -> ConfState:
+    """The configuration that `state` becomes by committed changes. Raises `BadConfChange`."""
+    tracker = Tracker(max_inflight=1)
+    tracker = tracker.switched(*restore(tracker, 0, state))
+    for change in changes:
+        tracker = tracker.switched(*changed(tracker, 0, change))
+    return tracker.membership.conf_state()
 
 
 def restore(tracker: Tracker, last_index: int, state: ConfState) -> Changed:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from consensus.confchange import state_after
 from consensus.messages import (
     EMPTY_HARD_STATE,
     ENTRY_OVERHEAD_BYTES,
@@ -22,6 +23,7 @@ from consensus.messages import (
     EntryKind,
     HardState,
     Snapshot,
+    decode_conf_change,
     decode_conf_state,
     encode_conf_state,
     limit_entries,
@@ -30,7 +32,7 @@ from consensus.raftlog import Compacted, SnapshotUnavailable, Unavailable
 from model.errors import Corrupt, RewindError
 from wal.chart import Chart
 from wal.files import Files
-from wal.reader import DAMAGE_HINT, EntryReader, OpenedLog, open_log
+from wal.reader import DAMAGE_HINT, EntryReader, open_log
 from wal.record import FIRST_ENTRY_KIND, Kind, Record
 from wal.segment import DEFAULT_SEGMENT_BYTES, Segment
 from wal.writer import LogWriter
@@ -75,7 +77,6 @@ class LogStore:
         self._first_index = chart.first_index
         self._last_index = chart.last_index
         self._terms = chart.terms
-        self._conf_state = _conf_state_at(opened, applied_index)
         self._hard_state = _hard_state_of(chart.hard_state, applied_index)
         self._written_state: HardState | None = self._hard_state
         self._cache: list[Entry] = []  # the newest entries, up to the last one
@@ -85,6 +86,7 @@ class LogStore:
         self._pending: deque[int] = deque()  # the last index after each append that is not synced yet
         self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, on_failure=self._report)
         self._reader = self._writer.reader()
+        self._conf_state = self._conf_state_at(chart, applied_index)
         self._writer.start()
         if installed is not None and is_behind:
             self.restart_after(installed)
@@ -242,6 +244,20 @@ class LogStore:
 
     # -- inside
 
+    def _conf_state_at(self, chart: Chart, applied_index: int) -> ConfState:
+        """The configuration as of what was applied: later changes are applied again.
+
+        A change is written down once it is applied, and what is applied can be on disk first: after a power cut, the
+        changes in between are taken from the log.
+        """
+        known = [record for record in chart.conf_states if record.log_index <= applied_index]
+        state, first = (decode_conf_state(known[-1].payload), known[-1].log_index + 1) if known else (ConfState(), 1)
+        missed = [index for index in chart.special if first <= index <= applied_index]
+        if not missed:
+            return state
+        entries = [self.read_synced(index, index + 1, 1)[0] for index in missed]
+        return state_after(state, [decode_conf_change(entry.data) for entry in entries])
+
     def _report(self, error: RewindError) -> None:
         if self.on_failure is not None:
             self.on_failure(error)
@@ -309,9 +325,3 @@ def _hard_state_of(record: Record | None, applied_index: int) -> HardState:
     if record is None:
         return HardState(commit=applied_index) if applied_index else EMPTY_HARD_STATE
     return HardState(record.raft_term, _VOTE.unpack(record.payload)[0], max(record.log_index, applied_index))
-
-
-def _conf_state_at(opened: OpenedLog, applied_index: int) -> ConfState:
-    """The newest configuration that is not newer than what was applied: later changes are applied again."""
-    known = [record for record in opened.chart.conf_states if record.log_index <= applied_index]
-    return decode_conf_state(known[-1].payload) if known else ConfState()

@@ -12,14 +12,7 @@ from consensus.tracker import Membership, Progress
 
 def apply_conf_change(raft: RaftState, change: ConfChange) -> ConfState:
     """Make a committed change. Raises `BadConfChange`, which validation before proposing prevents."""
-    last_index = raft.log.last_index
-    if change.leaves_joint:
-        changed = confchange.leave_joint(raft.tracker, last_index)
-    elif change.enters_joint:
-        changed = confchange.enter_joint(raft.tracker, last_index, change.changes, change.auto_leave)
-    else:
-        changed = confchange.simple(raft.tracker, last_index, change.changes)
-    return switch_to(raft, *changed)
+    return switch_to(raft, *confchange.changed(raft.tracker, raft.log.last_index, change))
 
 
 def switch_to(raft: RaftState, membership: Membership, progress: dict[int, Progress]) -> ConfState:

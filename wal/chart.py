@@ -125,6 +125,7 @@ class Chart:
         self.map = EntryMap()
         self.hard_state: Record | None = None
         self.conf_states: list[Record] = []  # ascending by index
+        self.special: list[int] = []  # entries of other kinds than the usual one: what changes configurations
         self._is_begun = False
 
     def take(self, record: Record, segment: int, offset: int) -> None:
@@ -138,6 +139,8 @@ class Chart:
             self.last_index, self.last_term = index, raft_term
             self.terms.note(index, raft_term)
             self.map.note(index, segment, offset)
+            if kind > FIRST_ENTRY_KIND:
+                self.special.append(index)
         elif kind == Kind.SEGMENT:
             self._begin_segment(raft_term, index)
         elif kind == Kind.HARD_STATE:
@@ -175,9 +178,12 @@ class Chart:
             return
         self.map.truncate_after(index)
         self.terms.truncate_after(index)
+        while self.special and self.special[-1] > index:
+            self.special.pop()
         self.last_index, self.last_term = index, raft_term
 
     def _restart_after(self, index: int, raft_term: int) -> None:
         self.map.truncate_after(-1)
+        self.special = []
         self.terms = TermRuns(index, raft_term)
         self.first_index, self.last_index, self.last_term = index + 1, index, raft_term

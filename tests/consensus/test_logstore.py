@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consensus.logstore import LogStore
-from consensus.messages import ConfState, Entry, EntryKind, HardState, Snapshot
+from consensus.messages import (
+    Change,
+    ChangeKind,
+    ConfChange,
+    ConfState,
+    Entry,
+    EntryKind,
+    HardState,
+    Snapshot,
+    encode_conf_change,
+)
 from consensus.raftlog import Compacted, SnapshotUnavailable, Unavailable
 from model.errors import Corrupt, DiskFull, RewindError
 from tests.wal.lossy_disk import FOLDER, LossyDisk
@@ -141,6 +151,36 @@ def test_the_configuration_is_the_one_at_the_applied_index(opened):
     for applied_index, voters in ((3, (1,)), (4, (1, 2)), (7, (1, 2)), (8, (1, 2, 3)), (10, (1, 2, 3))):
         opened = opened.reopened(applied_index)
         assert opened.store.initial_state()[1].voters == voters
+
+
+def test_a_configuration_that_was_applied_but_not_written_down_is_taken_from_the_log(opened):
+    opened.store.bootstrap(ConfState(voters=(1,)))
+    joint = ConfChange((Change(ChangeKind.ADD_VOTER, 2), Change(ChangeKind.ADD_LEARNER, 3)))
+    simple = ConfChange((Change(ChangeKind.ADD_VOTER, 3),))
+    changes = {3: joint, 5: ConfChange(), 7: simple}
+    opened.append(
+        [
+            Entry(index, 1, EntryKind.CONF_CHANGE_V2, encode_conf_change(changes[index]))
+            if index in changes
+            else Entry(index, 1, EntryKind.NORMAL, b"")
+            for index in range(1, 9)
+        ]
+    )
+    begun = ConfState((1, 2), (3,), (1,), (), True)
+    left, whole = ConfState((1, 2), (3,)), ConfState((1, 2, 3))
+    for applied_index, state in ((2, ConfState((1,))), (4, begun), (6, left), (8, whole)):
+        opened = opened.reopened(applied_index)
+        assert opened.store.initial_state()[1] == state
+    opened.store.save_conf_state(5, left)
+    assert opened.reopened(8).store.initial_state()[1] == whole
+
+
+def test_a_change_that_became_void_changes_no_configuration(opened):
+    opened.store.bootstrap(ConfState(voters=(1,)))
+    change = encode_conf_change(ConfChange((Change(ChangeKind.ADD_VOTER, 2),)))
+    opened.append([Entry(1, 1, EntryKind.NORMAL, b""), Entry(2, 1, EntryKind.CONF_CHANGE_V2, change)])
+    opened.append([Entry(2, 2, EntryKind.NORMAL, b"")])
+    assert opened.reopened(2).store.initial_state()[1] == ConfState((1,))
 
 
 def test_a_log_that_ends_before_what_is_applied_is_refused(opened):

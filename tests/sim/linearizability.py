@@ -196,35 +196,53 @@ class _Search:
                 return True, HIDDEN, taken | bit
         return False, state, taken
 
+    def _first(self, head: _Event) -> tuple[_Event | None, bool]:
+        """What to try first of the calls before the first return, and whether it fits and changes nothing."""
+        event = head.after
+        while event is not None and event.match is not None:
+            if self._operations[event.number].is_known:
+                fits, following, taken = self._following(event.number)
+                if fits and following == self._state and taken == self._taken | 1 << event.number:
+                    return event, True
+            event = event.after
+        return head.after, False
+
     def run(self) -> Verdict:
-        """Take operations while they fit, and go back where they do not."""
+        """Take operations while they fit, and go back where they do not.
+
+        What fits and changes nothing is taken first, and for good: an order without it at this place could have it here
+        as well. Else many reads that overlap for long would be tried in all their orders.
+        """
         operations, head = self._operations, _linked(self._operations)
-        order: list[tuple[_Event, Value, int]] = []
+        order: list[tuple[_Event, Value, int, bool]] = []
         seen: set[tuple[int, Value]] = set()
         longest: list[int] = []
-        event = head.after
+        event, is_free = self._first(head)
         for _ in range(MOST_STEPS):
             if event is None:
-                return Verdict(True, [operations[each.number] for each, _, _ in order])
+                return Verdict(True, [operations[each.number] for each, *_ in order])
             if event.match is not None:
                 fits, following, taken = self._following(event.number)
                 if fits and (taken, following) not in seen:
                     seen.add((taken, following))
-                    order.append((event, self._state, self._taken))
+                    order.append((event, self._state, self._taken, is_free))
                     self._state, self._taken = following, taken
                     _lift(event)
-                    event = head.after
-                else:
+                    event, is_free = self._first(head)
+                    continue
+                if not is_free:
                     event = event.after
-                continue
+                    continue
             # A return whose call found no place: what was chosen last was wrong.
             if len(order) > len(longest):
-                longest = [each.number for each, _, _ in order]
-            if not order:
+                longest = [each.number for each, *_ in order]
+            is_free = True
+            while order and is_free:
+                last, self._state, self._taken, is_free = order.pop()
+                _put_back(last)
+                event = last.after
+            if is_free:
                 break
-            last, self._state, self._taken = order.pop()
-            _put_back(last)
-            event = last.after
         rest = [operation for number, operation in enumerate(operations) if number not in set(longest)]
         stuck = sorted((each for each in rest if each.is_known), key=lambda each: each.returned)
         return Verdict(False, [operations[number] for number in longest], stuck)

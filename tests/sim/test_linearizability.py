@@ -49,6 +49,14 @@ def test_one_of_two_equal_compare_and_sets_wins() -> None:
     assert not check([start, cas(2, 5, 1, 2, True), cas(2, 5, 1, 3, True)]).is_linearizable
 
 
+def test_reads_that_wait_for_long_beside_many_writes_are_no_riddle() -> None:
+    history: list[Operation] = []
+    for number in range(200):
+        history += [write(number, number + 0.5, number), read(number + 0.7, number + 60, number)]
+    assert check(history).is_linearizable
+    assert not check([*history, read(250, 251, 17)]).is_linearizable
+
+
 def change(act: Act, called: float, returned: float, value: int, result: int = 0) -> Operation:
     return Operation(act, called, value=value, returned=returned, result=result)
 
