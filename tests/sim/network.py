@@ -51,8 +51,12 @@ class Network:
             world.after(delay, self._arrive, message.sender, message.to, data)
 
     def _arrive(self, sender: int, to: int, data: bytes) -> None:
-        if (sender, to) not in self.cut:
-            self.deliver(to, decode_message(data))
+        message = decode_message(data)
+        if (sender, to) in self.cut:
+            self.lost += 1
+            self.was_lost(message)
+        else:
+            self.deliver(to, message)
 
     def split(self, first: Iterable[int], second: Iterable[int], one_way: bool = False) -> None:
         """Let nothing pass between two sides; with `one_way`, only from the second to the first."""

@@ -98,8 +98,9 @@ def plan_of(seed: int) -> Plan:
         max_committed_bytes=dice.choice([100, 1000]) if is_tight else 1 << 20,
         max_uncommitted_bytes=dice.choice([300, 1000]) if is_tight else 1 << 20,
         max_inflight_messages=dice.choice([1, 3, 64]) if is_tight else 64,
-        check_quorum=dice.random() < 0.85,
-        pre_vote=dice.random() < 0.8,
+        check_quorum=(checks := dice.random() < 0.85),
+        # Without either, a member that missed its own readmission campaigns for ever among those that it knows.
+        pre_vote=dice.random() < 0.8 or not checks,
         group_sends=dice.random() < 0.8,
         follower_reads=dice.random() < 0.5 or faults is HANDING_OVER,
         cut_in_write=dice.choice([0.0, 0.0005, 0.003]) if not is_about_reads else 0.0,

@@ -13,7 +13,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-MOST_EVENTS = 300_000
+MOST_EVENTS = 1_000_000
 """More than any history needs."""
 
 
