@@ -197,10 +197,11 @@ class _Search:
         return False, state, taken
 
     def _first(self, head: _Event) -> tuple[_Event | None, bool]:
-        """What to try first of the calls before the first return, and whether it fits and changes nothing."""
+        """What to try first of the calls before the first return, and whether it can be taken for good."""
         event = head.after
         while event is not None and event.match is not None:
-            if self._operations[event.number].is_known:
+            operation = self._operations[event.number]
+            if operation.is_known and (operation.act is Act.READ or operation.result is False):
                 fits, following, taken = self._following(event.number)
                 if fits and following == self._state and taken == self._taken | 1 << event.number:
                     return event, True
@@ -210,8 +211,9 @@ class _Search:
     def run(self) -> Verdict:
         """Take operations while they fit, and go back where they do not.
 
-        What fits and changes nothing is taken first, and for good: an order without it at this place could have it here
-        as well. Else many reads that overlap for long would be tried in all their orders.
+        Reads and failed compare-and-sets that fit are taken first, and for good: they change nothing wherever they are,
+        so that an order without them at this place could have them here as well. Else many reads that overlap for
+        long would be tried in all their orders.
         """
         operations, head = self._operations, _linked(self._operations)
         order: list[tuple[_Event, Value, int, bool]] = []

@@ -61,6 +61,13 @@ def change(act: Act, called: float, returned: float, value: int, result: int = 0
     return Operation(act, called, value=value, returned=returned, result=result)
 
 
+def test_an_insertion_that_would_change_nothing_can_come_after_a_deletion() -> None:
+    begin = change(Act.INSERT, 0, 1, 1, 1)
+    both = [change(Act.INSERT, 2, 4, 1, 1), change(Act.DELETE, 2, 3, 1, 0)]
+    assert check([begin, *both, read(5, 6, 1)]).is_linearizable
+    assert check([begin, *both, read(5, 6, 0)]).is_linearizable
+
+
 def test_a_counter_counts_each_addition_once() -> None:
     both = [change(Act.ADD, 0, 5, 1, 2), change(Act.ADD, 0, 5, 1, 1)]
     assert check([*both, read(6, 7, 2)]).is_linearizable
