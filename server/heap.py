@@ -15,7 +15,7 @@ def share_one_heap() -> bool:
     """One heap for all threads. Whether that was possible: only glibc has more than one.
 
     glibc gives threads heaps of their own, and what one has freed is of no use to the others. With the flushes and
-    compactions of RocksDB that was 65 MB of 946 with a million rows of 1 KB (the mean of six loads). Sharing costs
+    compactions of RocksDB that was 60 MB of 946 with a million rows of 1 KB (the mean of five loads). Sharing costs
     nothing that could be measured, as all but those run in one thread.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
