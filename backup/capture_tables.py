@@ -145,15 +145,15 @@ class _Capture:
         ranges = [(table.table_id, *span) for table in largest_first if (span := image.span(table.table_id))]
         is_large = sum(image.count(table.table_id) for table in tables) >= APART_ROWS
         is_fast = not 0 < max_bytes_per_s < APART_BYTES_PER_S
-        helpers = spare_workers() if is_large and is_fast else 0
-        share = -(-max_bytes_per_s // (1 + helpers))
-        self._pieces = Pieces(ranges, 1 + helpers)
+        workers = spare_workers() if is_large and is_fast else 0
+        share = -(-max_bytes_per_s // (1 + workers))
+        self._pieces = Pieces(ranges, 1 + workers)
         folders = {table.table_id: f"{folder}/{table.uuid}" for table in tables}
         self._reader = PieceReader(image, vault, folders, share)
         begin = (vault, image.folder, folders, share)
-        self._helpers = [ProcessPoolExecutor(1, get_context("spawn"), _begin, begin) for _ in range(helpers)]
+        self._workers = [ProcessPoolExecutor(1, get_context("spawn"), _begin, begin) for _ in range(workers)]
         self._drivers = [
-            threading.Thread(target=self._drive, name="helper", args=(helper,), daemon=True) for helper in self._helpers
+            threading.Thread(target=self._drive, name="worker", args=(worker,), daemon=True) for worker in self._workers
         ]
 
     def run(self) -> list[Stored]:
@@ -170,25 +170,25 @@ class _Capture:
                 raise self._errors[0]
         except BaseException:
             self._pieces.end()
-            for helper in self._helpers:
-                end_at_once(helper)
+            for worker in self._workers:
+                end_at_once(worker)
             raise
         finally:
             self._reader.close()
-            for helper in self._helpers:
-                helper.shutdown()
+            for worker in self._workers:
+                worker.shutdown()
         return self._stored
 
-    def _drive(self, helper: ProcessPoolExecutor) -> None:
+    def _drive(self, worker: ProcessPoolExecutor) -> None:
         """In a thread: has another process read one piece after the other."""
         try:
             while (piece := self._pieces.take()) is not None:
                 with interrupts_held():  # the first submission starts the process
-                    reading = helper.submit(_read_apart, piece)
+                    reading = worker.submit(_read_apart, piece)
                 read, rows, size = reading.result()
                 self._teller(piece)(rows, size)
                 self._take_in(piece, read)
-            self._stored += helper.submit(_finish_apart).result()
+            self._stored += worker.submit(_finish_apart).result()
         except (BrokenProcessPool, CancelledError):
             self._fail(RewindError("A process that packed rows has ended unexpectedly."))
         except Exception as error:

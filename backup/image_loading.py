@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from backup.capture import read_block
 from backup.manifest import Block, TableImage
@@ -25,6 +25,8 @@ from backup.vault import Vault
 from model.errors import RewindError, UnfitArchive
 from storage.bulk import BulkLoad, SortedFile, write_sorted
 from storage.rocks import DEFAULT_SETTINGS, RocksSettings
+
+Found = TypeVar("Found")
 
 READ_AHEAD: Final = 4  # blocks fetched and unpacked while one is being loaded
 RUN_BYTES: Final = 48 << 20  # of rows that one process makes one file of
@@ -114,7 +116,7 @@ def _load_run(
     run: tuple[Block, ...], table_id: int, path: Path, settings: RocksSettings, is_packed: bool
 ) -> SortedFile | None:
     """In a worker process: a file of the rows of a run of blocks; None if they hold none."""
-    return write_sorted(path, table_id, _read_ahead(worker_vault(), run), settings, is_packed)
+    return write_sorted(path, table_id, read_ahead(read_block, worker_vault(), run), settings, is_packed)
 
 
 def _result(future: Future[SortedFile | None]) -> SortedFile | None:
@@ -124,14 +126,15 @@ def _result(future: Future[SortedFile | None]) -> SortedFile | None:
         raise RewindError("A process that loaded rows has ended unexpectedly.") from error
 
 
-def _read_ahead(vault: Vault, blocks: Sequence[Block]) -> Iterator[tuple[list[bytes], list[bytes]]]:
+def read_ahead(read: Callable[[Vault, Block], Found], vault: Vault, blocks: Sequence[Block]) -> Iterator[Found]:
+    """What `read` gives of each block, in order; some are read ahead in threads."""
     with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
-        under_way = deque(pool.submit(read_block, vault, block) for block in blocks[:READ_AHEAD])
+        under_way = deque(pool.submit(read, vault, block) for block in blocks[:READ_AHEAD])
         following = iter(blocks[READ_AHEAD:])
         try:
             while under_way:
                 part = under_way.popleft().result()
-                under_way.extend(pool.submit(read_block, vault, block) for block in islice(following, 1))
+                under_way.extend(pool.submit(read, vault, block) for block in islice(following, 1))
                 yield part
         finally:
             pool.shutdown(cancel_futures=True)
@@ -140,7 +143,7 @@ def _read_ahead(vault: Vault, blocks: Sequence[Block]) -> Iterator[tuple[list[by
 def verified_rows(vault: Vault, table: TableImage) -> Iterator[tuple[list[bytes], list[bytes]]]:
     """The blocks of a table in order, each with the hash and the number of rows that the manifest says."""
     count = 0
-    for keys, rows in _read_ahead(vault, table.blocks):
+    for keys, rows in read_ahead(read_block, vault, table.blocks):
         count += len(rows)
         yield keys, rows
     check_count(table, count)

@@ -9,16 +9,14 @@ were in order and as many as they have to be.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from operator import lt
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from backup.capture import unpack_block
-from backup.image_loading import READ_AHEAD, check_count
+from backup.image_loading import check_count, read_ahead
 from backup.manifest import Block, TableImage
 from backup.rebuild import Progress, sound_effects
 from backup.restore_tables import Source, Survey, check_rows, rebuild_tables
@@ -110,16 +108,7 @@ def _packed(table_id: int, keys: list[bytes], rows: list[bytes]) -> Iterator[Pie
 
 def packed_blocks(vault: Vault, table: TableImage) -> Iterator[Packed]:
     """The blocks of a table in an image, each with the hash and the number of rows that the manifest says."""
-    with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="vault") as pool:
-        under_way = deque(pool.submit(_read, vault, block) for block in table.blocks[:READ_AHEAD])
-        following = iter(table.blocks[READ_AHEAD:])
-        try:
-            while under_way:
-                found = under_way.popleft().result()
-                under_way.extend(pool.submit(_read, vault, block) for block in islice(following, 1))
-                yield found
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from read_ahead(_read, vault, table.blocks)
 
 
 def _read(vault: Vault, block: Block) -> Packed:
