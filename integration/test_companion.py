@@ -512,7 +512,8 @@ def test_lost_connections_neither_lose_nor_double_rows(server, conn, rng, tmp_pa
     command(cutter, "dump", "-f", "a.tar.gz", cwd=tmp_path)
     assert cutter.cuts >= 2
     drop_all(conn)
-    cutter = Cutter(server.port, rng, 200_000, 2_000_000)
+    # More than a batch, and less than an eighth of the rows: each of the eight connections is cut.
+    cutter = Cutter(server.port, rng, 100_000, 400_000)
     said, _ = command(cutter, "restore", "a.tar.gz", "--batch-size", "100", cwd=tmp_path)
     assert "10000 rows imported to 1 table" in said
     assert cutter.cuts >= 2
