@@ -18,7 +18,7 @@ serve: .venv/.installed  ## a server on RethinkDB's ports, data in rewinddb_data
 	$(BIN)/rewinddb serve --config conf/single.yaml
 
 cluster: .venv/.installed  ## three servers on this machine, until Ctrl-C (docs/cluster.md)
-	$(BIN)/python -m server.cluster_local
+	$(BIN)/python -m server.cluster.local
 
 test: .venv/.installed
 	$(BIN)/pytest tests -q

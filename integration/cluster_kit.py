@@ -21,7 +21,7 @@ from rethinkdb import errors, r
 
 from integration.small_disk import SmallDisk
 from server.child import ServerProcess
-from server.cluster_joining import SECRET_BYTES, Invitation, encode_token, key_of
+from server.cluster.joining import SECRET_BYTES, Invitation, encode_token, key_of
 
 DEADLINE_S = 60
 

@@ -29,7 +29,7 @@ from proxy.reql import terms as _terms  # noqa: F401  (the terms come before wha
 from proxy.reql.terms.indexes import index_status_row, write_hook_row
 from server import VERSION
 from server.daemon import RECURSION_LIMIT
-from server.restore_asking import check_definitions
+from server.restores.asking import check_definitions
 from server.system.accounts import credentials_table, make_at_once, users_table
 from server.system.grants import permissions_table
 from storage.image import Image

@@ -42,22 +42,22 @@ from proxy.reql.feeds import FeedHub
 from proxy.reql.index_functions import index_keys
 from server import VERSION
 from server.addresses import reached_at
-from server.backup_metrics import BackupCollector
-from server.backup_plug import backup_service
-from server.backup_tables import backup_tables
+from server.backups.metrics import BackupCollector
+from server.backups.plug import backup_service
+from server.backups.tables import backup_tables
 from server.building import IndexBuilding
-from server.cluster_join import server_name
-from server.cluster_joining import PREFIX as TOKEN_PREFIX
-from server.cluster_plug import ClusterPlug, open_log, raft_config
-from server.cluster_servers import servers_of
+from server.cluster.join import server_name
+from server.cluster.joining import PREFIX as TOKEN_PREFIX
+from server.cluster.members import PACKED_ROWS
+from server.cluster.plug import ClusterPlug, open_log, raft_config
+from server.cluster.servers import servers_of
 from server.folder import DataFolder
 from server.http_client import HttpClient
-from server.image_plug import plug_images
+from server.images.plug import plug_images
 from server.javascript import JavascriptEngines
 from server.loop_timers import LoopTimers
-from server.members import PACKED_ROWS
 from server.replica import Replica
-from server.restore_plug import plug_restores
+from server.restores.plug import plug_restores
 from server.retention import CatchUp, KeptLog
 from server.system import Site, SystemTables
 from server.system.accounts import USERS, make_in_thread

@@ -44,7 +44,7 @@ def run(settings: Settings) -> int:
     if folder.is_new:
         click.echo(f"Initializing directory {folder.path}")
     if settings.cluster.join:
-        from server.cluster_join import join
+        from server.cluster.join import join
 
         settings = join(settings, folder)
     click.echo(f"Loading data from directory {folder.path}")

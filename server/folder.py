@@ -7,7 +7,7 @@ One rule: the lock is held as long as the process lives; the kernel gives it bac
     log/            the write-ahead log (wal)
     rows/           applied rows and indexes (storage), until a snapshot of another server takes their place;
     rows.current    then this names the folder that counts
-    snapshots/      what is sent to or comes from other servers (server/snapshots)
+    snapshots/      what is sent to or comes from other servers (server/cluster/snapshots)
 """
 
 from __future__ import annotations

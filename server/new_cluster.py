@@ -27,11 +27,11 @@ from consensus.messages import ConfState, Entry, HardState, Snapshot
 from model.catalog import Catalog
 from model.effect import Effect, Kind, encode
 from model.errors import BadSetting, DiskFull
-from server.backup_rows import BACKUPS, RESTORES, SCHEDULES, TASKS, VAULTS
+from server.backups.rows import BACKUPS, RESTORES, SCHEDULES, TASKS, VAULTS
+from server.cluster.members import foreign_effects
 from server.daemon import RECURSION_LIMIT
 from server.folder import FIRST_MEMBER, DataFolder
-from server.members import foreign_effects
-from server.restore_asking import check_definitions
+from server.restores.asking import check_definitions
 from server.system.site import SERVERS
 from storage.documents import load_catalog
 from storage.rocks import RocksEngine, RocksSettings

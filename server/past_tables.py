@@ -14,7 +14,7 @@ from typing import Any, Final
 from backup.selection import parse_name
 from model.errors import BadSetting, ReqlOpFailedError, RewindError
 from model.keys import primary_key_bytes
-from server.restore_work import RestoreWork
+from server.restores.work import RestoreWork
 from server.system import SystemTable
 from server.system.site import Row
 

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from proxy.pages import BAD, GOOD, Section
-from server.backup_archiver import OK
-from server.backup_rows import BACKUPS, FAILED, TASKS
-from server.backup_service import BackupService
-from server.cluster import Cluster
-from server.members import role_of
+from server.backups.archiver import OK
+from server.backups.rows import BACKUPS, FAILED, TASKS
+from server.backups.service import BackupService
+from server.cluster.members import role_of
+from server.cluster.membership import Cluster
 
 JOBS_SHOWN: Final = 8
 

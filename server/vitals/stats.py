@@ -31,7 +31,7 @@ class Connections(Protocol):
 
 
 class Stalls(Protocol):
-    """What is asked of `server.cluster_stalls.StallMeter`."""
+    """What is asked of `server.cluster.stalls.StallMeter`."""
 
     too_long: int
 

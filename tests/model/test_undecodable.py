@@ -12,8 +12,8 @@ from model.effect import decode as decode_batch
 from model.effect import time_of
 from model.errors import Corrupt, UnfitArchive
 from model.undecodable import UNDECODABLE
-from server.cluster_joining import Asked, JoinRefused
-from server.snapshot_files import contents_of
+from server.cluster.joining import Asked, JoinRefused
+from server.cluster.snapshot_files import contents_of
 
 TEXT = b"\xa1\x80"  # a string of one byte that is no UTF-8
 DEEP = b"\x91" * 100_000

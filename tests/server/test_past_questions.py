@@ -5,10 +5,10 @@ from twisted.internet.defer import fail, succeed
 
 from model.catalog import Catalog
 from model.effect import Kind
-from server.backup_children import ChildFailed
-from server.backup_ledger import Ledger
-from server.backup_rows import VAULTS, vault_document
-from server.restore_work import RestoreWork
+from server.backups.children import ChildFailed
+from server.backups.ledger import Ledger
+from server.backups.rows import VAULTS, vault_document
+from server.restores.work import RestoreWork
 
 
 class Shipping:

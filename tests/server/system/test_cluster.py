@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from model.catalog import Catalog
 from model.errors import ReqlOpFailedError
-from server.cluster_stalls import StallMeter
+from server.cluster.stalls import StallMeter
 from server.system import Site, SystemTables
 from server.system.site import Server, configured
 from server.vitals.issues import Issues, table_availability_issues

@@ -14,7 +14,7 @@ import pytest
 from rethinkdb import r
 from twisted.internet.task import Clock
 
-from server.cluster_stalls import StallMeter
+from server.cluster.stalls import StallMeter
 from server.vitals.issues import Issue, Issues
 from server.vitals.jobs import Jobs
 from server.vitals.logs import RecentLog, logs_table
