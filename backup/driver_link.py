@@ -2,7 +2,7 @@
 
 The driver lets a query bring its own JSON encoder and decoder. The decoder here leaves the rows of a response as
 the bytes that the server sent; the encoder puts texts of rows into a query as they are. One rule: only texts that
-were checked to be one JSON object each (backup/row_text) are put into a query.
+were checked to be one JSON object each (backup/archives/row_text) are put into a query.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 from prometheus_client import CollectorRegistry
 
-from proxy.reql import terms as _terms  # noqa: F401  (fills the table)
+from proxy.reql import terms as _terms  # noqa: F401  (fills the table
 from proxy.reql.ids import Term
 from proxy.reql.registry import TERMS
 

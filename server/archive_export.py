@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from backup.dump import DumpSummary, default_top, destination, now_text, write_rows
-from backup.dump_codec import codec_named
-from backup.dump_layout import CONTENTS, MANIFEST, Contents, Manifest, encode, info_bytes
+from backup.archives.codec import codec_named
+from backup.archives.dump import DumpSummary, default_top, destination, now_text, write_rows
+from backup.archives.layout import CONTENTS, MANIFEST, Contents, Manifest, encode, info_bytes
+from backup.archives.tar_output import TarOutput
 from backup.progress import Bar
 from backup.rebuild import Progress
 from backup.restore import Planned
 from backup.restore_tables import RebuiltTable, choose, rebuild_tables, source_of, survey
 from backup.selection import TableName
-from backup.tar_output import TarOutput
 from backup.vault import Vault
 from model.catalog import Catalog, Table
-from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what prints them)
+from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what prints them
 from proxy.reql.terms.indexes import index_status_row, write_hook_row
 from server import VERSION
 from server.daemon import RECURSION_LIMIT

@@ -38,7 +38,7 @@ from proxy.http import HttpListener
 from proxy.listener import DriverListener
 from proxy.pages import Section
 from proxy.reql.evaluator import ReqlEvaluator
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from proxy.reql.index_functions import index_keys
 from server import VERSION
 from server.addresses import reached_at

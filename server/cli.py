@@ -20,7 +20,7 @@ from server import VERSION
 
 # Verbs that live with what they do: name -> module, attribute (a click command).
 ELSEWHERE = {
-    "dump": ("backup.commands", "dump"),
+    "dump": ("backup.archives.commands", "dump"),
     "restore": ("server.verbs.restore", "restore"),
     "undrop": ("server.verbs.backup", "undrop"),
     "backup": ("server.verbs.backup", "backup"),
@@ -34,9 +34,9 @@ ELSEWHERE = {
     "at": ("server.verbs.past", "at"),
     "history": ("server.verbs.past", "history"),
     "diff": ("server.verbs.past", "diff"),
-    "export": ("backup.commands", "export"),
-    "import": ("backup.commands", "import_"),
-    "index-rebuild": ("backup.commands", "index_rebuild"),
+    "export": ("backup.archives.commands", "export"),
+    "import": ("backup.archives.commands", "import_"),
+    "index-rebuild": ("backup.archives.commands", "index_rebuild"),
     "member": ("server.verbs.members", "member"),
     "status": ("server.verbs.members", "status"),
 }

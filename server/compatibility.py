@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from proxy.reql import terms as _terms  # noqa: F401  (fills the table)
+from proxy.reql import terms as _terms  # noqa: F401  (fills the table
 from proxy.reql.ids import Term
 from proxy.reql.registry import ALWAYS, TERMS, TermSpec
 from server.system import Site, SystemTables

@@ -21,7 +21,7 @@ from backup.rebuild import Progress
 from backup.timeline import format_time
 from backup.vault import Vault
 from conf.settings import load
-from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what compiles them)
+from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what compiles them
 from proxy.reql.index_functions import index_keys
 from server.new_cluster import NewCluster, restore_folder
 from storage.machine import Machine

@@ -12,7 +12,7 @@ from uuid import uuid4
 from proxy.answers import WaitTimeout
 from proxy.reql import env
 from proxy.reql.env import Data
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from proxy.reql.traffic import Traffic
 from server.system import SystemTables
 from server.views import Views

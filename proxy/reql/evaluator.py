@@ -13,13 +13,13 @@ from model import datum as d
 from model.errors import ReqlCompileError, ReqlQueryLogicError
 from proxy.answers import ARRAY, ATOM, PARTIAL, SEQUENCE, Answer, Promised, QueryContext
 from proxy.frames import parse_query
-from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
+from proxy.reql import terms as _terms  # noqa: F401  (fills the registry
 from proxy.reql.batches import batch_limits
 from proxy.reql.calling import call_runner
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
-from proxy.reql.feed_cursor import FeedCursor
-from proxy.reql.feed_lenses import lens_of, shows_the_same
+from proxy.reql.feeds.cursor import FeedCursor
+from proxy.reql.feeds.lenses import lens_of, shows_the_same
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node
 from proxy.reql.registry import LAST, ROW_WRITES, TERMS

@@ -12,10 +12,10 @@ from model.catalog import Index, Table
 from model.errors import ReqlError
 from model.keys import index_key_bytes
 from model.keys import index_keys as keys_of_value
-from proxy.reql import terms as _terms  # noqa: F401  (fills the registry)
+from proxy.reql import terms as _terms  # noqa: F401  (fills the registry
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
-from proxy.reql.geo_index import index_keys_of
+from proxy.reql.geo.index import index_keys_of
 from proxy.reql.partial import decode_all, decoder, fields_read
 from proxy.reql.rowcode import MIN_ROWS
 from proxy.reql.values import Func

@@ -17,7 +17,7 @@ from model import datum as d
 from model.catalog import Catalog
 from model.errors import BadSetting, UnfitArchive
 from model.kinds import TIME
-from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what compiles them)
+from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what compiles them
 from proxy.reql.index_functions import compile_function
 from server.backups.rows import RESTORES, Fields, Row, refuse
 

@@ -129,8 +129,8 @@ def export_archive(
 
     Everything comes with users and permissions, which `rewinddb restore FILE` takes and RethinkDB's passes over.
     """
-    from backup.dump import default_top
-    from backup.dump_codec import codec_for_file, codec_named
+    from backup.archives.codec import codec_for_file, codec_named
+    from backup.archives.dump import default_top
     from backup.restore import plan_from
     from backup.timeline import parse_moment
     from server.archive_export import ExportOptions, export

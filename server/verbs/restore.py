@@ -166,7 +166,7 @@ class RestoreVerb(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        from backup.commands import restore as restore_archive
+        from backup.archives.commands import restore as restore_archive
 
         if any(arg in ("-h", "--help") for arg in args):
             return super().make_context(info_name, args, parent, **extra)
@@ -177,7 +177,7 @@ class RestoreVerb(click.Command):
         return chosen.make_context(info_name, args, parent, **extra)
 
     def get_help(self, ctx: click.Context) -> str:
-        from backup.commands import restore as restore_archive
+        from backup.archives.commands import restore as restore_archive
 
         parts = []
         for command, usage in ((restore_moment, " --to MOMENT"), (restore_archive, "")):

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import ReqlOpFailedError, ReqlPermissionError
-from proxy.reql.feed_chain import MAX_WAITING_BYTES, Feed
-from proxy.reql.feed_resume import PastChange
-from proxy.reql.feeds import MAX_PAUSE_S, PAUSE_PER_READER_S, ROUND_S, FeedHub
+from proxy.reql.feeds.chain import MAX_WAITING_BYTES, Feed
+from proxy.reql.feeds.hub import MAX_PAUSE_S, PAUSE_PER_READER_S, ROUND_S, FeedHub
+from proxy.reql.feeds.resume import PastChange
 
 TABLE = 7
 

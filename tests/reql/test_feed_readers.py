@@ -17,7 +17,7 @@ from proxy.clients import Clients, Limits
 from proxy.connection import Connection
 from proxy.fibers import FiberPool
 from proxy.handshake import MAGIC_V0_4, WIRE_JSON
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from tests.reql.conftest import SmallWorld
 
 T = r.table("t")

@@ -13,7 +13,7 @@ from rethinkdb import r
 
 from consensus.messages import Entry
 from model.errors import ReqlOpFailedError, ReqlQueryLogicError
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from tests.reql.conftest import SmallWorld
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from rethinkdb import r
 
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from tests.reql.conftest import SmallWorld
 
 T = r.table("t")

@@ -7,7 +7,7 @@ from geographiclib.geodesic import Geodesic
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.reql.geo_karney import Geodesics
+from proxy.reql.geo.karney import Geodesics
 
 WGS84 = (6378137.0, 1 / 298.257223563)
 EARTH = Geodesics(*WGS84)

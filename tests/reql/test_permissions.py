@@ -13,7 +13,7 @@ from rethinkdb import r
 
 from model.errors import ReqlOpFailedError, ReqlPermissionError
 from proxy.answers import PARTIAL
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from proxy.reql.permissions import SYSTEM_DB_UUID, Rights, merged, scope_at, with_scope
 from tests.reql.conftest import SmallWorld
 

@@ -10,11 +10,11 @@ from model import order
 from model.errors import Path, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.answers import ATOM_FEED, SEQUENCE_FEED
-from proxy.reql.feed_chain import Feed
-from proxy.reql.feed_changes import PointFeed, RangeFeed
-from proxy.reql.feed_resume import check_retained, parse_position
-from proxy.reql.feed_streams import FeedOptions, FeedStream, LimitFeed, PolledFeed
-from proxy.reql.geo_reads import IntersectingRows
+from proxy.reql.feeds.chain import Feed
+from proxy.reql.feeds.changes import PointFeed, RangeFeed
+from proxy.reql.feeds.resume import check_retained, parse_position
+from proxy.reql.feeds.streams import FeedOptions, FeedStream, LimitFeed, PolledFeed
+from proxy.reql.geo.reads import IntersectingRows
 from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_keys
 from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term

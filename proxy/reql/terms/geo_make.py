@@ -11,9 +11,8 @@ from typing import Any, Final
 from model import datum as d
 from model.errors import ReqlError
 from model.pseudo_geometry import validated
-from proxy.reql import geo_shapes as shapes
-from proxy.reql import geodesy
-from proxy.reql import geometry as geo
+from proxy.reql.geo import geodesy, shapes
+from proxy.reql.geo import geometry as geo
 from proxy.reql.ids import Term
 from proxy.reql.registry import SINGLE_SERVER, fail, fail_absent, term
 from proxy.reql.values import as_bool, as_datum, as_integer, as_number, as_string, check_array_size, string_at

@@ -7,8 +7,8 @@ from typing import Any
 from model import datum as d
 from model.catalog import Index
 from model.errors import ReqlOpFailedError
-from proxy.reql import geometry as geo
-from proxy.reql.geo_reads import IntersectingRows, NearestSearch
+from proxy.reql.geo import geometry as geo
+from proxy.reql.geo.reads import IntersectingRows, NearestSearch
 from proxy.reql.ids import Term
 from proxy.reql.registry import SINGLE_SERVER, fail, term
 from proxy.reql.tables import StoredTable

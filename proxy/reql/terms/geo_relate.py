@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from proxy.reql import geo_shapes as shapes
-from proxy.reql import geometry as geo
+from proxy.reql.geo import geometry as geo
+from proxy.reql.geo import shapes
 from proxy.reql.ids import Term
 from proxy.reql.registry import SINGLE_SERVER
 from proxy.reql.terms.obj_or_seq import FILTER, obj_or_seq

@@ -7,7 +7,7 @@ from typing import Any
 
 from model import order
 from model.errors import Path
-from proxy.reql.feed_cursor import wait_for_news
+from proxy.reql.feeds.cursor import wait_for_news
 from proxy.reql.ids import Term
 from proxy.reql.registry import term
 from proxy.reql.streams import Rows, Stream, plain_stream, settle

@@ -10,7 +10,7 @@ import pytest
 from rethinkdb import r
 
 from model.errors import ReqlError, ReqlOpFailedError
-from proxy.reql.feeds import FeedHub
+from proxy.reql.feeds.hub import FeedHub
 from server.system import Change, Row, SystemTable
 from tests.reql.conftest import SmallWorld
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.row_text import RowCutter
+from backup.archives.row_text import RowCutter
 from model.errors import UnfitArchive
 
 values = st.recursive(

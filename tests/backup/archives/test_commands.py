@@ -9,11 +9,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from backup.commands import dump, export, import_, index_rebuild, restore
-from backup.dump import DumpSummary, one_line
+from backup.archives.commands import dump, export, import_, index_rebuild, restore
+from backup.archives.dump import DumpSummary, one_line
+from backup.archives.undump import RestoreSummary
 from backup.flags import delimiter_of, loading_flags, loading_of, table_of, target_flags, target_of
 from backup.progress import Bar, plural
-from backup.undump import RestoreSummary
 from model.errors import BadSetting
 
 

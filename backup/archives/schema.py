@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backup.archives.layout import TableInfo
+from backup.archives.loading import LoadedTable
 from backup.driver_link import RAW_FORMATS, Session, r
-from backup.dump_layout import TableInfo
-from backup.loading import LoadedTable
 from backup.progress import Bar
 from backup.selection import SYSTEM_DATABASE, TableName
 from model.errors import ToolFailed

@@ -14,15 +14,15 @@ from typing import Any
 
 import orjson
 
-from backup.csv_rows import csv_rows
+from backup.archives.csv_rows import csv_rows
+from backup.archives.layout import INFO_BYTES_MAX, TableInfo, parse_info
+from backup.archives.loading import BATCH_ROWS, LoadedTable, Loader
+from backup.archives.row_text import ROW_BYTES_MAX, json_rows
+from backup.archives.schema import Planned, check_counts, prepare, restore_hooks, restore_indexes
+from backup.archives.undump import RestoreSummary
 from backup.driver_link import Session, Target, server_version
-from backup.dump_layout import INFO_BYTES_MAX, TableInfo, parse_info
-from backup.loading import BATCH_ROWS, LoadedTable, Loader
 from backup.progress import Bar
-from backup.row_text import ROW_BYTES_MAX, json_rows
-from backup.schema import Planned, check_counts, prepare, restore_hooks, restore_indexes
 from backup.selection import NAME, SYSTEM_DATABASE, Selection, TableName
-from backup.undump import RestoreSummary
 from model.errors import ToolFailed, UnfitArchive
 
 FORMS = (".json", ".csv", ".ndjson")

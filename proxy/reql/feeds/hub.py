@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from model.errors import ReqlOpFailedError
-from proxy.reql.feed_chain import Channel, Feed, RowChange, SharedChange
+from proxy.reql.feeds.chain import Channel, Feed, RowChange, SharedChange
 
 UNAVAILABLE: Final = "Changefeed aborted (unavailable)."
 

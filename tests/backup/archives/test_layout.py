@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.dump_layout import (
+from backup.archives.layout import (
     Contents,
     IndexInfo,
     Manifest,

@@ -7,9 +7,9 @@ from typing import Any
 
 from rethinkdb.ast import ReQLEncoder
 
-from backup.accounts import restore_accounts
+from backup.archives.accounts import restore_accounts
+from backup.archives.layout import Manifest
 from backup.driver_link import Session, Target
-from backup.dump_layout import Manifest
 from backup.selection import Renames
 from model.errors import ToolFailed
 

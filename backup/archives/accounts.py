@@ -11,8 +11,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from backup.archives.layout import Manifest
 from backup.driver_link import Session, r
-from backup.dump_layout import Manifest
 from backup.selection import SYSTEM_DATABASE, Renames, TableName
 from model.errors import ToolFailed
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from model.effect import DELETE_ROW, PUT_ROW, decode_of
 from model.errors import ReqlOpFailedError, ReqlQueryLogicError
-from proxy.reql.feed_chain import SharedChange
+from proxy.reql.feeds.chain import SharedChange
 
 POSITION: Final = re.compile(r"([0-9a-f-]+):([0-9a-f]{1,16})-([0-9a-f]{1,8})\Z")
 CHUNK_ENTRIES: Final = 64

@@ -16,7 +16,7 @@ from typing import Any
 from proxy.answers import NEEDS_FIBER, PARTIAL, SEQUENCE, Answer, WaitTimeout
 from proxy.reql.batches import batch_limits
 from proxy.reql.env import Env
-from proxy.reql.feed_changes import ChangeFeed
+from proxy.reql.feeds.changes import ChangeFeed
 from proxy.reql.streams import Stream
 
 

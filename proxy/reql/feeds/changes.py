@@ -14,9 +14,9 @@ from model import order
 from model.errors import ReqlError
 from proxy.answers import ATOM_FEED
 from proxy.frames import partial_body
-from proxy.reql.feed_chain import Feed, Link, SharedChange, pair_text
-from proxy.reql.feed_resume import position_text
-from proxy.reql.feed_streams import FeedOptions, FeedStream
+from proxy.reql.feeds.chain import Feed, Link, SharedChange, pair_text
+from proxy.reql.feeds.resume import position_text
+from proxy.reql.feeds.streams import FeedOptions, FeedStream
 from proxy.reql.streams import Operation, Rows, Stream
 
 ABSENT: Final = object()

@@ -13,10 +13,9 @@ from typing import Any, Final
 from model import datum as d
 from model.catalog import Index
 from model.errors import ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
-from proxy.reql import geo_shapes as shapes
-from proxy.reql import geodesy
-from proxy.reql import geometry as geo
-from proxy.reql.geo_index import KeyRange, is_alone, ranges_of, shapes_of
+from proxy.reql.geo import geodesy, shapes
+from proxy.reql.geo import geometry as geo
+from proxy.reql.geo.index import KeyRange, is_alone, ranges_of, shapes_of
 from proxy.reql.index_functions import compile_function, index_values
 from proxy.reql.streams import MAX_CHUNK, Rows, Stream
 from proxy.reql.tables import StoredTable

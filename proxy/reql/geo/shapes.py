@@ -1,6 +1,6 @@
 """Geometries on the sphere, where edges are great circles: Google's S2, which RethinkDB uses too.
 
-One rule: S2 is named here and in `geo_index` only, and every shape that leaves `shape_of` is valid. How S2's
+One rule: S2 is named here and in `index` only, and every shape that leaves `shape_of` is valid. How S2's
 answers are turned into RethinkDB's is told at each predicate.
 """
 
@@ -13,9 +13,9 @@ from typing import Any, Final, NoReturn
 
 import s2geometry as s2
 
-from proxy.reql import geometry as geo
-from proxy.reql.geo_clip import has_piece
-from proxy.reql.geo_edges import nearest_of
+from proxy.reql.geo import geometry as geo
+from proxy.reql.geo.clip import has_piece
+from proxy.reql.geo.edges import nearest_of
 from proxy.reql.registry import fail
 
 TOUCHING: Final = 1e-14  # what is nearer than so much of the sphere's radius may be the same place

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import s2geometry as s2
 
-from proxy.reql.geo_edges import Vector, axis_of, cross, distance2, dot, ortho, scaled_to_unit
+from proxy.reql.geo.edges import Vector, axis_of, cross, distance2, dot, ortho, scaled_to_unit
 
 Hit = tuple[float, Vector]
 """Where a boundary crosses an edge: the share of the edge's length before it, and the point."""

@@ -120,9 +120,9 @@ def dump(
 
     On RewindDB all tables are of one point in time. RethinkDB's restore takes the archive unless it is zst.
     """
-    from backup.dump import DumpOptions, default_top
-    from backup.dump import dump as make
-    from backup.dump_codec import codec_for_file, codec_named
+    from backup.archives.codec import codec_for_file, codec_named
+    from backup.archives.dump import DumpOptions, default_top
+    from backup.archives.dump import dump as make
 
     top = default_top()
     codec = compress or codec_for_file(file or "")
@@ -170,8 +170,8 @@ def restore(
     **flags: Any,
 ) -> None:
     """Load an archive made by `rewinddb dump` or `rethinkdb dump`; FILE may be - for standard input."""
-    from backup.undump import RestoreOptions
-    from backup.undump import restore as load
+    from backup.archives.undump import RestoreOptions
+    from backup.archives.undump import restore as load
 
     output = _Output(flags)
     path = None if file == "-" else Path(file)
@@ -212,8 +212,8 @@ def export(
     **flags: Any,
 ) -> None:
     """Write tables into a folder of files."""
-    from backup.exports import ExportOptions, default_folder
-    from backup.exports import export as make
+    from backup.archives.exports import ExportOptions, default_folder
+    from backup.archives.exports import export as make
 
     output = _Output(flags)
     with output.errors():
@@ -270,7 +270,7 @@ def import_(
     **flags: Any,
 ) -> None:
     """Load a folder made by export, or one file into one table."""
-    from backup.imports import ImportOptions, import_files
+    from backup.archives.imports import ImportOptions, import_files
 
     output = _Output(flags)
     only_for_file = {
@@ -332,7 +332,7 @@ def index_rebuild(wanted: tuple[str, ...], concurrent: int, force: bool, **flags
     """Make outdated indexes anew; the old one serves until the new one is there."""
     import time
 
-    from backup.index_rebuild import RebuildOptions, rebuild
+    from backup.archives.index_rebuild import RebuildOptions, rebuild
 
     output = _Output(flags)
     began = time.monotonic()

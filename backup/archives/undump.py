@@ -20,11 +20,10 @@ from typing import IO, Any, cast
 
 import zstandard
 
-from backup.accounts import restore_accounts
-from backup.csv_rows import csv_rows
-from backup.driver_link import Session, Target, server_version
-from backup.dump_codec import opened
-from backup.dump_layout import (
+from backup.archives.accounts import restore_accounts
+from backup.archives.codec import opened
+from backup.archives.csv_rows import csv_rows
+from backup.archives.layout import (
     INFO_BYTES_MAX,
     MANIFEST_BYTES_MAX,
     TABLES_MAX,
@@ -38,12 +37,13 @@ from backup.dump_layout import (
     parse_manifest,
     place_of,
 )
-from backup.loading import BATCH_ROWS, LoadedTable, Loader
+from backup.archives.loading import BATCH_ROWS, LoadedTable, Loader
+from backup.archives.row_text import ROW_BYTES_MAX, json_rows
+from backup.archives.schema import Planned, check_counts, prepare, restore_hooks, restore_indexes
+from backup.archives.tar_input import TarInput, TarMember
+from backup.driver_link import Session, Target, server_version
 from backup.progress import Bar, plural
-from backup.row_text import ROW_BYTES_MAX, json_rows
-from backup.schema import Planned, check_counts, prepare, restore_hooks, restore_indexes
 from backup.selection import Renames, Selection, TableName
-from backup.tar_input import TarInput, TarMember
 from model.errors import ToolFailed, UnfitArchive
 
 SPOOL_BYTES = 64 << 20

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.reql import geo_series as series
+from proxy.reql.geo import series
 
 DEGREE: Final = math.pi / 180
 TINY: Final = math.sqrt(sys.float_info.min)

@@ -19,10 +19,10 @@ from typing import Any
 
 import orjson
 
+from backup.archives.dump import DumpSummary, one_line
+from backup.archives.layout import info_bytes
+from backup.archives.source import RowStreams, SourceTable, check_still_there, choose_tables, open_source
 from backup.driver_link import Session, Target, server_version
-from backup.dump import DumpSummary, one_line
-from backup.dump_layout import info_bytes
-from backup.dump_source import RowStreams, SourceTable, check_still_there, choose_tables, open_source
 from backup.progress import Bar
 from backup.selection import Selection
 from model.errors import ToolFailed

@@ -14,7 +14,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO
 
-from backup.dump_codec import Codec, crc32_joined
+from backup.archives.codec import Codec, crc32_joined
 
 PIECE_BYTES = 1 << 20
 SPOOL_BYTES = 64 << 20

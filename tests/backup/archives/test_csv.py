@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup.csv_rows import csv_rows
-from backup.exports import file_texts
+from backup.archives.csv_rows import csv_rows
+from backup.archives.exports import file_texts
 from model.errors import UnfitArchive
 
 

@@ -18,10 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from backup.driver_link import Session, Target, r, server_version
-from backup.dump_codec import codec_named
-from backup.dump_layout import CONTENTS, MANIFEST, Contents, Manifest, TableSum, encode, info_bytes
-from backup.dump_source import (
+from backup.archives.codec import codec_named
+from backup.archives.layout import CONTENTS, MANIFEST, Contents, Manifest, TableSum, encode, info_bytes
+from backup.archives.source import (
     RowStreams,
     Source,
     SourceTable,
@@ -30,9 +29,10 @@ from backup.dump_source import (
     open_source,
     read_accounts,
 )
+from backup.archives.tar_output import TarOutput
+from backup.driver_link import Session, Target, r, server_version
 from backup.progress import Bar, plural
 from backup.selection import Selection
-from backup.tar_output import TarOutput
 from model.errors import ToolFailed
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from model import order
 from proxy.answers import ATOM_FEED, INCLUDES_STATES, ORDER_BY_LIMIT_FEED, SEQUENCE_FEED
-from proxy.reql.feed_chain import Feed
-from proxy.reql.feed_resume import Position, past_changes, position_text
+from proxy.reql.feeds.chain import Feed
+from proxy.reql.feeds.resume import Position, past_changes, position_text
 from proxy.reql.streams import Rows, Stream
 
 

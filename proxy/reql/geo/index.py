@@ -14,7 +14,7 @@ import s2geometry as s2
 
 from model import datum as d
 from model.errors import ReqlError
-from proxy.reql import geo_shapes as shapes
+from proxy.reql.geo import shapes
 
 INDEX_CELLS: Final = 8
 QUERY_CELLS: Final = 16

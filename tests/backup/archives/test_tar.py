@@ -17,10 +17,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup import tar_output
-from backup.dump_codec import GzCodec, PlainCodec, ZstCodec, codec_for_file, codec_named, crc32_joined, opened
-from backup.tar_input import TarInput
-from backup.tar_output import TarOutput
+from backup.archives import tar_output
+from backup.archives.codec import GzCodec, PlainCodec, ZstCodec, codec_for_file, codec_named, crc32_joined, opened
+from backup.archives.tar_input import TarInput
+from backup.archives.tar_output import TarOutput
 from model.errors import UnfitArchive
 
 CODECS = [GzCodec, ZstCodec, PlainCodec]

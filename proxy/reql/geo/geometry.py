@@ -1,6 +1,6 @@
 """Geometries as data: putting them together, taking coordinates out, and RethinkDB's messages for wrong ones.
 
-One rule: everything here is about numbers in GeoJSON; what they mean on a sphere is told in `geo_shapes`.
+One rule: everything here is about numbers in GeoJSON; what they mean on a sphere is told in `shapes`.
 """
 
 from __future__ import annotations

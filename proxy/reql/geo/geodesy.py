@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-from proxy.reql import geo_shapes as shapes
-from proxy.reql import geometry as geo
-from proxy.reql.geo_karney import Geodesics
+from proxy.reql.geo import geometry as geo
+from proxy.reql.geo import shapes
+from proxy.reql.geo.karney import Geodesics
 from proxy.reql.registry import fail
 
 METRES: Final = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "nm": 1852.0, "ft": 0.3048}
