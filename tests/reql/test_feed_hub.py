@@ -239,6 +239,59 @@ def test_the_first_change_is_told_at_once_and_the_next_ones_together():
     assert (len(tables.soon), tables.later) == (1, [])
 
 
+def test_who_comes_back_in_a_pause_is_told_with_all_others_after_it():
+    tables = Clocked()
+    feeds = [tables.hub.subscribe(TABLE, 100) for _ in range(10)]
+    told: list[int] = []
+
+    def reader(feed: Feed) -> Any:
+        return lambda: told.append(len(feed.take()))
+
+    for feed in feeds:
+        assert not feed.waits_for_round(reader(feed))
+        feed.listen(reader(feed))
+    tables.change(b"a")
+    tables.turn()
+    tables.change(b"b")
+    for feed in feeds:
+        assert feed.waits_for_round(reader(feed))
+    tables.change(b"c")
+    assert told == [1] * 10
+    assert tables.soon == []
+    [(seconds, call)] = tables.later
+    assert seconds == pytest.approx(10 * PAUSE_PER_READER_S)
+    tables.now_s += seconds
+    call()
+    assert told == [1] * 10 + [2] * 10
+    tables.now_s += MAX_PAUSE_S
+    tables.change(b"d")
+    tables.turn()
+    tables.now_s += MAX_PAUSE_S
+    assert not feeds[0].waits_for_round(reader(feeds[0]))
+
+
+def test_a_round_tells_nobody_twice_however_long_it_is():
+    tables = Clocked()
+    feeds = [tables.hub.subscribe(TABLE, 100) for _ in range(100)]
+    told: list[Feed] = []
+
+    def wake(feed: Feed) -> None:
+        told.append(feed)
+        feed.take()
+        tables.now_s += ROUND_S / 20
+        tables.change(b"b")
+        assert feed.waits_for_round(lambda: wake(feed))
+
+    for feed in feeds:
+        feed.listen(lambda feed=feed: wake(feed))
+    tables.change(b"a")
+    while tables.soon:
+        tables.turn()
+    assert told == feeds
+    [(seconds, _)] = tables.later
+    assert seconds == pytest.approx(MAX_PAUSE_S)
+
+
 def test_a_pause_is_short_however_many_readers_there_are():
     tables = Clocked()
     feed = tables.hub.subscribe(TABLE, 100)

@@ -153,6 +153,32 @@ def test_readers_of_the_same_are_sent_the_same_bytes(server: Server) -> None:
     assert len(drivers[0].told()) == 1
 
 
+def test_who_asks_while_changes_keep_coming_gets_several_in_one_response(server: Server) -> None:
+    world, clock = server.world, server.clock
+    world.feeds = FeedHub(
+        world.machine.watched.add, world.machine.watched.discard, world.soon.append, clock.callLater, clock.seconds
+    )
+    world.machine.on_changes = world.feeds.on_changes
+    drivers = [server.connect() for _ in range(3)]
+    for driver in drivers:
+        driver.follow(1, T.changes())
+        driver.say(1, CONTINUE)
+    server.write(T.get(1).update({"a": 10}))
+    assert [len(driver.told()) for driver in drivers] == [1, 1, 1]
+    for number in range(4):
+        server.write(T.get(1).update({"a": 20 + number}))
+        for driver in drivers[:2]:
+            if not number:
+                driver.say(1, CONTINUE)
+            assert driver.heard() == []
+    clock.advance(1)
+    for driver in drivers[:2]:
+        assert [element["new_val"]["a"] for element in driver.told()] == [20, 21, 22, 23]
+    clock.advance(1)
+    drivers[2].say(1, CONTINUE)
+    assert len(drivers[2].told()) == 4
+
+
 QUERIES = {
     "all": T.changes(),
     "states": T.changes(include_states=True, include_initial=True),

@@ -138,6 +138,9 @@ class Channel:
 class Hub(Protocol):
     """What a feed needs of `feeds.FeedHub`."""
 
+    @property
+    def is_pausing(self) -> bool: ...
+    def wake_waiting(self, channel: Channel) -> None: ...
     def wake_one(self, feed: Feed) -> None: ...
     def leave(self, feed: Feed) -> None: ...
 
@@ -244,6 +247,14 @@ class Feed:
         """`wake` will be called once, when there is news."""
         self.wake = wake
         self.channel.waiting[self] = None
+
+    def waits_for_round(self, wake: Wake) -> bool:
+        """Whether the reader has to wait though there is news; then `wake` will be called once, with the others'."""
+        if not self._hub.is_pausing:
+            return False
+        self.listen(wake)
+        self._hub.wake_waiting(self.channel)
+        return True
 
     def unlisten(self) -> None:
         """The reader waits no more."""

@@ -38,13 +38,13 @@ class ChangeFeed(FeedStream):
         self._is_bare = not any(options.shows)
 
     @property
-    def _is_flowing(self) -> bool:
+    def is_flowing(self) -> bool:
         """Whether the next thing to be told is a change."""
         return self._begun and self._initial is None and not self.feed.has_skipped
 
     @property
     def has_texts(self) -> bool:  # type: ignore[override]
-        return self._is_flowing and (self._is_literal or not self.operations)
+        return self.is_flowing and (self._is_literal or not self.operations)
 
     def source_texts(self, env: Any) -> list[bytes] | None:
         if self.options.squash_s is not None:
@@ -103,7 +103,7 @@ class ChangeFeed(FeedStream):
             or tail.size - at.size > max_bytes
             or self.options.squash_s is not None
             or self.operations
-            or not self._is_flowing
+            or not self.is_flowing
             or feed.failure is not None
         ):
             return None

@@ -59,6 +59,8 @@ class FeedCursor:
         direct = self._direct
         if direct is not None:
             if direct.is_ready:
+                if not is_woken and direct.is_flowing and direct.feed.waits_for_round(wake):
+                    return None
                 body = direct.body(self._limits.max_rows, self._limits.max_bytes)
                 if body != b"":
                     return NEEDS_FIBER if body is None else body

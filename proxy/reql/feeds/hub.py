@@ -8,6 +8,8 @@ moment, then goes on with the chain. So no change is missed or told twice at the
 
 Readers that wait are woken in rounds. The first change after a rest is told at once; while changes keep coming, the
 next round waits for a moment that grows with the number of readers, so that they get several changes in one response.
+Whoever asks in that moment waits for the round, too, even if there is something for him already: readers that come back
+at once would otherwise be told each change in a response of its own.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class FeedHub:
         self._woken: deque[Feed] = deque()
         self._telling: list[Channel] = []
         self._is_round_due = False
+        self._has_begun = False  # the round; who is told in it is decided
         self._round_count = 0  # readers that this round has woken
         self._next_round_s = 0.0
 
@@ -104,6 +107,18 @@ class FeedHub:
         if table.all_rows is None and not table.rows:
             del self._tables[feed.table_id]
             self._unwatch(feed.table_id)
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether readers with news are to wait for the next round."""
+        return self._later is not None and (self._is_round_due or self._seconds() < self._next_round_s)
+
+    def wake_waiting(self, channel: Channel) -> None:
+        """Wakes those who wait on a channel, in the next round."""
+        if channel.waiting and not channel.is_telling:
+            channel.is_telling = True
+            self._telling.append(channel)
+            self._round_soon()
 
     @property
     def open_count(self) -> int:
@@ -147,7 +162,7 @@ class FeedHub:
 
     def poll(self) -> None:
         """Wakes the feeds that look for themselves."""
-        self._wake_all(self._polled)
+        self.wake_waiting(self._polled)
 
     # -- inside
 
@@ -166,13 +181,7 @@ class FeedHub:
                 if feed.waiting_count * 2 > feed.limit and feed.filling is not None:
                     self._soon(feed.filling)
                     feed.watch_filling(None)
-        self._wake_all(channel)
-
-    def _wake_all(self, channel: Channel) -> None:
-        if channel.waiting and not channel.is_telling:
-            channel.is_telling = True
-            self._telling.append(channel)
-            self._round_soon()
+        self.wake_waiting(channel)
 
     def wake_one(self, feed: Feed) -> None:
         """Something happened to one feed alone."""
@@ -193,11 +202,13 @@ class FeedHub:
     def _round(self) -> None:
         """Wakes those whose news is there; when that takes long, others get a turn in between."""
         woken = self._woken
-        for channel in self._telling:
-            channel.is_telling = False
-            woken += channel.waiting
-            channel.waiting.clear()
-        self._telling.clear()
+        if not self._has_begun:
+            self._has_begun = True
+            for channel in self._telling:
+                channel.is_telling = False
+                woken += channel.waiting
+                channel.waiting.clear()
+            self._telling.clear()
         until_s = self._seconds() + ROUND_S
         told = 0
         try:
@@ -217,6 +228,6 @@ class FeedHub:
         pause_s = min(MAX_PAUSE_S, self._round_count * PAUSE_PER_READER_S)
         self._round_count = 0
         self._next_round_s = self._seconds() + pause_s
-        self._is_round_due = False
+        self._is_round_due = self._has_begun = False
         if self._telling:
             self._round_soon()
