@@ -180,3 +180,9 @@ class Evaluator(Protocol):
 
     def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Runs `body`, the JSON text of [1, term, optargs], inside a fiber; raises ReqlError."""
+
+    def glance(self, body: bytes, user: str) -> bytes | None:
+        """The datum that answers a query, as JSON, if it can be had at once: outside all fibers, and never raises.
+
+        None: nothing was done; `start` it.
+        """

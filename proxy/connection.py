@@ -19,7 +19,7 @@ from model.errors import ReqlResourceLimitError
 from proxy.answers import Answer
 from proxy.clients import Clients
 from proxy.fibers import WAITING, DelayedCall, Failed
-from proxy.frames import answer_frame, error_frame, frame, frame_header
+from proxy.frames import answer_frame, datum_frame, error_frame, frame, frame_header
 from proxy.handshake import CheckKey, Event, Handshake, Hold, Ready, Refuse
 from proxy.performer import Performer
 from proxy.session import CONTINUE_BYTES, Action, Query, Session
@@ -49,6 +49,7 @@ class Connection(Performer, asyncio.Protocol):
     def __init__(self, clients: Clients) -> None:
         super().__init__(clients)
         self._evaluate = clients.evaluator.start
+        self._glance = clients.evaluator.glance
         self._wire: Any = None
         self._handshake: Handshake | None = None
         self._timer: DelayedCall | None = None
@@ -99,6 +100,10 @@ class Connection(Performer, asyncio.Protocol):
             return
         token, body = start
         self.clients.queries_total += 1
+        text = self._glance(body, self.user)
+        if text is not None:
+            self._wire.write(datum_frame(token, text))
+            return
         answer = self._pool.start(self._evaluate, body, self._context)
         if type(answer) is Answer and answer.cursor is None:
             self._wire.write(answer_frame(token, answer))

@@ -90,6 +90,7 @@ class Forwarder:
     ) -> None:
         self.seconds = seconds
         self._local = local
+        self.glance = local.glance
         self._courier = courier
         self._me = me
         self._leader = leader

@@ -276,7 +276,7 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         item = items[0]
         size = len(item) + _ATOM_BYTES
         if size < MAX_RESPONSE_BYTES:
-            return b"".join((_pack(token, size), b'{"t":1,"r":[', item, b"]}"))
+            return datum_frame(token, item)
     suffix = b"]]" if answer.kind == ARRAY else b"]"
     if answer.profile is not None:
         suffix += b',"p":' + answer.profile
@@ -293,6 +293,11 @@ def answer_frame(token: int, answer: Answer) -> bytes:
     if count < 2:
         return b"".join((head, *items, suffix))
     return b",".join([head + items[0], *items[1:-1], items[-1] + suffix])  # all bytes between are copied only once
+
+
+def datum_frame(token: int, text: bytes) -> bytes:
+    """The response frame for one datum, as JSON. What is longer than frames can say is not for here."""
+    return b"".join((_pack(token, len(text) + _ATOM_BYTES), b'{"t":1,"r":[', text, b"]}"))
 
 
 def as_atom(answer: Answer) -> Answer:

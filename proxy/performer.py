@@ -9,7 +9,7 @@ import logging
 from typing import cast
 
 from model.errors import ReqlError
-from proxy.answers import NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, Promised, QueryContext
+from proxy.answers import ATOM, NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, Promised, QueryContext
 from proxy.clients import Clients
 from proxy.frames import frame
 from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
@@ -165,7 +165,11 @@ class Performer:
     def _run(self, query: Query) -> None:
         self.clients.queries_total += 1
         if query.cursor is None:
-            self._pool.run(self._start, query, self._begun)
+            text = None if query.noreply else self.clients.evaluator.glance(query.body, self.user)
+            if text is None:
+                self._pool.run(self._start, query, self._begun)
+            else:
+                self._kept(query, Answer(ATOM, [text]), None)
         elif query.reader is not None:
             query.reader.ask()
         else:

@@ -26,9 +26,8 @@ NOTHING_PROPOSED: Final = (0, 0)
 LEASE_KEPT_S: Final = 0.02  # so long a lease that was found valid need not be looked at again
 
 
-def boot_clock() -> float:
-    """Seconds that go on while the process or the whole machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+boot_clock: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds that go on while the process or the whole machine sleeps."""
 
 
 NORMAL_ENTRY: Final = 0  # consensus.messages.EntryKind.NORMAL
@@ -223,6 +222,11 @@ class Replica:
             return False
         self._wait_for_soft_writes()
         return True
+
+    def can_get(self) -> bool:
+        """Whether any row may be read now in mode "single": `prepare_get` would not wait. False if in doubt."""
+        log = self._log
+        return self._soft[0] <= log.applied_index and self._clock() < self._lease_until and log.can_serve
 
     def _await_leadership(self, read_mode: str) -> None:
         """Returns when what is applied here holds all that was acknowledged as hard."""

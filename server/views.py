@@ -76,6 +76,10 @@ class FixedData:
         """The same for one row."""
         return True
 
+    def can_get(self) -> bool:
+        """The same for any row."""
+        return True
+
     def confirm(self) -> None:
         """The past stays as it is."""
 

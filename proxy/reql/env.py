@@ -74,6 +74,9 @@ class Data(Protocol):
     def prepare_get(self, read_mode: str, table_id: int, key: bytes) -> bool:
         """As `prepare_read`, for that row alone. Whether the others may be read as well, without another look."""
 
+    def can_get(self) -> bool:
+        """Whether any row may be read now in mode "single": `prepare_get` would not wait. False if in doubt."""
+
     def sync(self, table_id: int) -> None:
         """Returns when all acknowledged writes are on disk."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from model import datum as d
-from model.errors import ReqlCompileError, ReqlQueryLogicError
+from model.errors import ReqlCompileError, ReqlError, ReqlQueryLogicError
 from proxy.answers import ARRAY, ATOM, PARTIAL, SEQUENCE, Answer, Promised, QueryContext
 from proxy.frames import parse_query
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry
@@ -22,6 +22,8 @@ from proxy.reql.feeds.cursor import FeedCursor
 from proxy.reql.feeds.lenses import lens_of, shows_the_same
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node
+from proxy.reql.permissions import ADMIN
+from proxy.reql.point_get import look_up_of
 from proxy.reql.registry import LAST, ROW_WRITES, TERMS
 from proxy.reql.shapes import MAX_SHAPES, Key, lift
 from proxy.reql.streams import Stream, array_texts, as_stream, is_sequence, to_list
@@ -106,10 +108,12 @@ class StreamCursor:
 class Shape:
     """A compiled query that can be run with any parameters.
 
+    options: the global optargs; `db` is not among them, it is evaluated by `table`, and only if it needs it.
+    look_up: the short way to its answer, if it has one (see `point_get`).
     ends_with_write: it is one write to rows and has no other, so nothing of it comes after that write's last commit.
     """
 
-    __slots__ = ("ends_with_write", "global_optargs", "has_lens", "root", "slot_count")
+    __slots__ = ("ends_with_write", "has_lens", "look_up", "options", "root", "slot_count")
 
     def __init__(self, root: Node, compiler: Compiler) -> None:
         self.root = root
@@ -117,7 +121,8 @@ class Shape:
         if spec is not None:
             has_args = any(argument.term == Term.ARGS for argument in root.arguments)
             root.run = call_runner(spec, root.arguments, root.optargs, root.path, has_args)
-        self.global_optargs = compiler.global_optargs
+        self.options = {name: node for name, node in compiler.global_optargs.items() if name != "db"}
+        self.look_up = None if self.options else look_up_of(root)
         self.slot_count = compiler.slot_count
         self.has_lens = shows_the_same(root)  # of a changefeed
         self.ends_with_write = root.term in ROW_WRITES and compiler.write_count == 1
@@ -136,14 +141,20 @@ class ReqlEvaluator:
         """Compiles and runs a query; raises ReqlError."""
         if len(body) > HEARD_BYTES:
             return self._run(*self._understand(body), context)
-        known = self._heard.get(body)
+        known = self._heard.get(body) or self._recall(body)
         if known is None:
-            known = self._heard_before.pop(body, None)
-            if known is None:
-                known = self._understand(body)
-            else:
-                self._remember(body, known)
+            known = self._understand(body)
         return self._run(*known, context)
+
+    def glance(self, body: bytes, user: str) -> bytes | None:
+        """The row that a point get asks for, if it can be read at once; see `proxy.answers.Evaluator`."""
+        if user != ADMIN or len(body) > HEARD_BYTES:
+            return None
+        known = self._heard.get(body) or self._recall(body) or self._recognize(body)
+        if known is None:
+            return None
+        shape, parameters = known
+        return None if shape.look_up is None else shape.look_up(self._world, parameters)
 
     def _understand(self, body: bytes) -> tuple[Shape, list[Any]]:
         """The compiled shape of a query, and its literals."""
@@ -158,6 +169,26 @@ class ReqlEvaluator:
                 self._keep(key, shape)
         known = shape, parameters
         if key is not None and len(body) <= HEARD_BYTES:
+            self._remember(body, known)
+        return known
+
+    def _recognize(self, body: bytes) -> tuple[Shape, list[Any]] | None:
+        """As `_understand`, for queries of shapes that are there already; None for all others."""
+        try:
+            key, parameters = lift(parse_query(body))
+        except ReqlError:
+            return None
+        shape = None if key is None else self._shapes.get(key)
+        if shape is None:
+            return None
+        known = shape, parameters
+        self._remember(body, known)
+        return known
+
+    def _recall(self, body: bytes) -> tuple[Shape, list[Any]] | None:
+        """A query of the older generation, which is young again."""
+        known = self._heard_before.pop(body, None)
+        if known is not None:
             self._remember(body, known)
         return known
 
@@ -183,8 +214,8 @@ class ReqlEvaluator:
         env.params = parameters
         if shape.has_lens:
             env.lens = lens_of(shape, parameters)
-        if shape.global_optargs:
-            self._apply_options(env, shape.global_optargs)
+        if shape.options:
+            self._apply_options(env, shape.options)
         root = shape.root
         if env.profile is None:
             env.may_promise = shape.ends_with_write and context.takes_promises
@@ -207,10 +238,7 @@ class ReqlEvaluator:
 
     def _apply_options(self, env: Env, nodes: dict[str, Node]) -> None:
         for name, node in nodes.items():
-            if name == "db":
-                continue  # evaluated by `table`, and only if it needs it
-            value = node.run(env)
-            env.options[name] = value
+            env.options[name] = node.run(env)
         options = env.options
         if "array_limit" in options:
             limit = as_integer(env, options["array_limit"])

@@ -32,6 +32,7 @@ class Gate:
 
     def __init__(self, evaluator: Evaluator, leads: Leads, replica: Writers, fibers: Any) -> None:
         self._start = evaluator.start
+        self.glance = evaluator.glance  # which gives nothing where rows may not be read
         self._leads = leads
         self._writers = replica.writers
         self._fibers = fibers

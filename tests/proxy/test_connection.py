@@ -476,6 +476,53 @@ def test_what_was_answered_is_sent_before_the_connection_is_closed(world, frame)
 
 
 @pytest.fixture
+def glancing(world):
+    """A world that answers number 5 at a glance, a connection in it, and the bodies that were run in a fiber."""
+    w = world()
+    started, start = [], w.evaluator.start
+
+    def run(body, context):
+        started.append(body)
+        return start(body, context)
+
+    w.evaluator.glance = lambda body, user: b'"seen"' if body.startswith(b"[1,5") and user == "admin" else None
+    w.evaluator.start = run
+    return (w, *w.connect(), started)
+
+
+def test_what_is_answered_at_a_glance_takes_no_fiber(glancing, frame):
+    w, connection, wire, started = glancing
+    connection.data_received(frame(1, b"[1,5]"))
+    assert w.heard(wire) == [(1, {"t": 1, "r": ["seen"]})]
+    connection.data_received(frame(2, b"[1,6]"))
+    connection.data_received(frame(1, b"[1,5]") + frame(2, b"[1,6]") + frame(3, b"[1,5]"))
+    assert w.heard(wire) == [(2, {"t": 1, "r": [6]})] + [
+        (token, {"t": 1, "r": [answer]}) for token, answer in [(1, "seen"), (2, 6), (3, "seen")]
+    ]
+    assert started == [b"[1,6]"] * 2
+    assert w.clients.queries_total == 5
+    assert w.clients.running() == []
+
+
+def test_who_wants_no_reply_is_not_given_one_at_a_glance(glancing, frame):
+    w, connection, wire, started = glancing
+    body = b'[1,5,{"noreply":true}]'
+    connection.data_received(frame(1, body))
+    connection.data_received(frame(2, body) + frame(3, b"[4]"))
+    assert w.heard(wire) == [(3, {"t": 4, "r": []})]
+    assert started == [body] * 2
+
+
+def test_an_open_stream_keeps_its_token_from_glances(glancing, frame):
+    w, connection, wire, _ = glancing
+    connection.data_received(frame(1, b"[1,[152,[]]]"))
+    w.heard(wire)
+    connection.data_received(frame(1, b"[1,5]"))
+    [(token, response)] = w.heard(wire)
+    assert (token, response["t"]) == (1, 16)
+
+
+@pytest.fixture
 def promising(world):
     """A world whose queries all promise something, a connection in it, and the promises' `done`s."""
     w = world()

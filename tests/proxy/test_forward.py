@@ -48,6 +48,9 @@ class Local:
         self.answer: Callable[[], Answer] = lambda: Answer(ATOM, [b"1"])
         self.users: list[str] = []
 
+    def glance(self, body: bytes, user: str) -> bytes | None:
+        return None
+
     def start(self, body: bytes, context: QueryContext) -> Answer:
         if not self.leads:
             raise NotLeader("this server does not lead")

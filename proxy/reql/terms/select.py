@@ -91,12 +91,13 @@ _TABLE: Final = TermSpec(
 def compile_table(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     """As any term; but what a fixed name stands for is looked up once per change of the catalog."""
     node = compiler.compile_call(_TABLE, raw, path)
-    if _names_are_fixed(node):
+    if names_are_fixed(node):
         node.run = _remembering(node.run)
     return node
 
 
-def _names_are_fixed(node: Node) -> bool:
+def names_are_fixed(node: Node) -> bool:
+    """Whether a compiled `table` stands for the same stored table as long as the catalog stays as it is."""
     databases = [*node.arguments[:-1], *node.optargs.values()]
     return (
         set(node.optargs) <= {"db"}
