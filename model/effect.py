@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from model.errors import Corrupt
+from model.exact_bytes import exact
 from model.packed_rows import unpack_rows
 from model.undecodable import UNDECODABLE
 
@@ -72,7 +73,7 @@ _HEAD_DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, msgspec.Raw])
 def encode(effects: list[Effect], time_ms: int) -> bytes:
     """The payload of one log entry."""
     version = PACKED_FORMAT_VERSION if effects and effects[0][0] == PUT_ROWS else FORMAT_VERSION
-    return _ENCODER.encode((version, time_ms, effects))
+    return exact(_ENCODER.encode((version, time_ms, effects)))
 
 
 def decode(payload: bytes) -> Batch:

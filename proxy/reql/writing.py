@@ -13,6 +13,7 @@ from model import datum as d
 from model import order
 from model.effect import DELETE_ROW, PUT_ROW, Effect
 from model.errors import ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
+from model.exact_bytes import exact
 from model.keys import primary_key_bytes
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import Func, Table
@@ -119,7 +120,7 @@ def stored_text(new: Any) -> bytes:
         raise
     if len(text) > 2 * MAX_STORED_ARRAY and _has_long_array(new):
         raise ReqlQueryLogicError(f"Array too large for disk writes (limit {MAX_STORED_ARRAY:,} elements).")
-    return text
+    return exact(text)
 
 
 def _has_long_array(value: Any) -> bool:
