@@ -181,8 +181,8 @@ class Evaluator(Protocol):
     def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Runs `body`, the JSON text of [1, term, optargs], inside a fiber; raises ReqlError."""
 
-    def glance(self, body: bytes, user: str) -> bytes | None:
+    def glance(self, body: bytes, user: str) -> bytes | Promised | None:
         """The datum that answers a query, as JSON, if it can be had at once: outside all fibers, and never raises.
 
-        None: nothing was done; `start` it.
+        Or the answer of a write that is done but for its way to the disk. None: nothing was done; `start` it.
         """

@@ -100,9 +100,14 @@ class Connection(Performer, asyncio.Protocol):
             return
         token, body = start
         self.clients.queries_total += 1
-        text = self._glance(body, self.user)
-        if text is not None:
-            self._wire.write(datum_frame(token, text))
+        seen = self._glance(body, self.user)
+        if seen is not None:
+            if isinstance(seen, bytes):
+                self._wire.write(datum_frame(token, seen))
+            else:
+                query = session.adopt(token, body)
+                query.started_s = self._pool.seconds()
+                self._pool.promise(query, seen, self._kept)
             return
         answer = self._pool.start(self._evaluate, body, self._context)
         if type(answer) is Answer and answer.cursor is None:

@@ -165,11 +165,15 @@ class Performer:
     def _run(self, query: Query) -> None:
         self.clients.queries_total += 1
         if query.cursor is None:
-            text = None if query.noreply else self.clients.evaluator.glance(query.body, self.user)
-            if text is None:
+            is_outside = self._pool.current is None and not query.noreply
+            seen = self.clients.evaluator.glance(query.body, self.user) if is_outside else None
+            if seen is None:
                 self._pool.run(self._start, query, self._begun)
+            elif isinstance(seen, Promised):
+                query.started_s = self._pool.seconds()
+                self._pool.promise(query, seen, self._kept)
             else:
-                self._kept(query, Answer(ATOM, [text]), None)
+                self._kept(query, Answer(ATOM, [seen]), None)
         elif query.reader is not None:
             query.reader.ask()
         else:

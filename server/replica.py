@@ -228,6 +228,10 @@ class Replica:
         log = self._log
         return self._soft[0] <= log.applied_index and self._clock() < self._lease_until and log.can_serve
 
+    def can_write(self) -> bool:
+        """Whether a write would be taken; a refusal in between is still possible."""
+        return not self.refusal and self._log.can_serve
+
     def _await_leadership(self, read_mode: str) -> None:
         """Returns when what is applied here holds all that was acknowledged as hard."""
         if not self._log.can_serve:
@@ -327,7 +331,8 @@ class Replica:
         payload = encode(effects, time_ms)
         self._newest = place = self._log.propose(payload)
         log_index, size = place[0], len(payload)
-        self.writers.add(self._fibers.current)
+        if self._fibers.current is not None:
+            self.writers.add(self._fibers.current)
         self._head.stage(log_index, effects)
         if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
             self._foresee(log_index, payload, (time_ms, effects))

@@ -80,6 +80,10 @@ class FixedData:
         """The same for any row."""
         return True
 
+    def can_write(self) -> bool:
+        """The past is not changed."""
+        return False
+
     def confirm(self) -> None:
         """The past stays as it is."""
 

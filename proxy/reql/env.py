@@ -77,6 +77,9 @@ class Data(Protocol):
     def can_get(self) -> bool:
         """Whether any row may be read now in mode "single": `prepare_get` would not wait. False if in doubt."""
 
+    def can_write(self) -> bool:
+        """Whether a write would be taken; a refusal in between is still possible."""
+
     def sync(self, table_id: int) -> None:
         """Returns when all acknowledged writes are on disk."""
 

@@ -22,6 +22,7 @@ from proxy.reql.feeds.cursor import FeedCursor
 from proxy.reql.feeds.lenses import lens_of, shows_the_same
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node
+from proxy.reql.one_row import write_at_once
 from proxy.reql.permissions import ADMIN
 from proxy.reql.point_get import look_up_of
 from proxy.reql.registry import LAST, ROW_WRITES, TERMS
@@ -54,6 +55,12 @@ TERM_OPTIONS: Final = frozenset(
 
 HEARD_BYTES: Final = 256  # a longer query carries data, and hardly comes twice
 MAX_HEARD: Final = 4000
+
+# How those of the longer queries begin that are worth a glance: a write into a named table, or to one of its rows.
+ONE_ROW_WRITES: Final = (
+    b"[1,[%d,[[%d," % (Term.INSERT, Term.TABLE),
+    *(b"[1,[%d,[[%d,[[%d," % (change, Term.GET, Term.TABLE) for change in (Term.UPDATE, Term.REPLACE)),
+)
 
 
 class StreamCursor:
@@ -110,10 +117,11 @@ class Shape:
 
     options: the global optargs; `db` is not among them, it is evaluated by `table`, and only if it needs it.
     look_up: the short way to its answer, if it has one (see `point_get`).
+    write: the same for a write to one row (see `one_row`).
     ends_with_write: it is one write to rows and has no other, so nothing of it comes after that write's last commit.
     """
 
-    __slots__ = ("ends_with_write", "has_lens", "look_up", "options", "root", "slot_count")
+    __slots__ = ("ends_with_write", "has_lens", "look_up", "options", "root", "slot_count", "write")
 
     def __init__(self, root: Node, compiler: Compiler) -> None:
         self.root = root
@@ -126,6 +134,7 @@ class Shape:
         self.slot_count = compiler.slot_count
         self.has_lens = shows_the_same(root)  # of a changefeed
         self.ends_with_write = root.term in ROW_WRITES and compiler.write_count == 1
+        self.write = root.at_once if self.ends_with_write and not self.options else None
 
 
 class ReqlEvaluator:
@@ -136,25 +145,38 @@ class ReqlEvaluator:
         self._shapes: dict[Key, Shape] = {}
         self._heard: dict[bytes, tuple[Shape, list[Any]]] = {}  # short queries as they came, to be known by sight
         self._heard_before: dict[bytes, tuple[Shape, list[Any]]] = {}
+        self._glanced: tuple[bytes, tuple[Shape, list[Any]]] | None = None  # in vain; not to be parsed again
 
     def start(self, body: bytes, context: QueryContext) -> Answer | Promised:
         """Compiles and runs a query; raises ReqlError."""
-        if len(body) > HEARD_BYTES:
-            return self._run(*self._understand(body), context)
-        known = self._heard.get(body) or self._recall(body)
+        glanced, self._glanced = self._glanced, None
+        if glanced is not None and glanced[0] is body:
+            known: tuple[Shape, list[Any]] | None = glanced[1]
+        else:
+            known = None if len(body) > HEARD_BYTES else self._heard.get(body) or self._recall(body)
         if known is None:
             known = self._understand(body)
         return self._run(*known, context)
 
-    def glance(self, body: bytes, user: str) -> bytes | None:
-        """The row that a point get asks for, if it can be read at once; see `proxy.answers.Evaluator`."""
-        if user != ADMIN or len(body) > HEARD_BYTES:
+    def glance(self, body: bytes, user: str) -> bytes | Promised | None:
+        """A point get's row, if it can be read at once, or what a write to one row promises; see `Evaluator`."""
+        if user != ADMIN:
             return None
-        known = self._heard.get(body) or self._recall(body) or self._recognize(body)
+        if len(body) <= HEARD_BYTES:
+            known = self._heard.get(body) or self._recall(body) or self._recognize(body)
+        elif body.startswith(ONE_ROW_WRITES) and self._world.data.can_write():
+            known = self._recognize(body)
+        else:
+            return None
         if known is None:
             return None
         shape, parameters = known
-        return None if shape.look_up is None else shape.look_up(self._world, parameters)
+        if shape.look_up is not None:
+            return shape.look_up(self._world, parameters)
+        done = None if shape.write is None else write_at_once(shape.write, self._world, parameters, shape.slot_count)
+        if done is None:
+            self._glanced = (body, known)
+        return done
 
     def _understand(self, body: bytes) -> tuple[Shape, list[Any]]:
         """The compiled shape of a query, and its literals."""
@@ -182,7 +204,8 @@ class ReqlEvaluator:
         if shape is None:
             return None
         known = shape, parameters
-        self._remember(body, known)
+        if len(body) <= HEARD_BYTES:
+            self._remember(body, known)
         return known
 
     def _recall(self, body: bytes) -> tuple[Shape, list[Any]] | None:

@@ -21,11 +21,13 @@ class Parameter(list[int]):
 class Node:
     """A compiled term. `constant` is its value if it is a literal, else MISSING.
 
-    slot: of a variable, where its value is. code: of a function's body, what `rowcode` made of it.
+    slot: of a variable, where its value is. code: of a function's body, what `rowcode` made of it. at_once: of a write,
+    as `run`, but it never waits, and gives None, with nothing done, where the general way is needed (see `one_row`).
     """
 
     __slots__ = (
-        "arguments", "code", "constant", "determinism", "has_no_code", "optargs", "path", "raw", "run", "slot", "term",
+        "arguments", "at_once", "code", "constant", "determinism", "has_no_code", "optargs", "path", "raw", "run",
+        "slot", "term",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,7 @@ class Node:
         self.slot = -1
         self.code: Any = None
         self.has_no_code = False
+        self.at_once: Run | None = None
 
 
 class At:

@@ -522,12 +522,14 @@ def test_an_open_stream_keeps_its_token_from_glances(glancing, frame):
     assert (token, response["t"]) == (1, 16)
 
 
-@pytest.fixture
-def promising(world):
+@pytest.fixture(params=["in a fiber", "at a glance"])
+def promising(world, request):
     """A world whose queries all promise something, a connection in it, and the promises' `done`s."""
     w = world()
     begun = []
     w.evaluator.start = lambda body, context: Promised(Answer("atom", [body]), begun.append)
+    if request.param == "at a glance":
+        w.evaluator.glance = lambda body, user: Promised(Answer("atom", [body]), begun.append)
     return (w, *w.connect(), begun)
 
 
@@ -591,6 +593,7 @@ def test_what_is_promised_by_a_query_that_waited_before_is_waited_for_too(promis
         return promise(body, context)
 
     w.evaluator.start = wait_then_promise
+    w.evaluator.glance = lambda body, user: None
     waiting, wire = w.connect()
     waiting.data_received(frame(1, b"[1,5]"))
     assert begun == []

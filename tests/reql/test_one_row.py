@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rethinkdb import r
+from rethinkdb.ast import ReQLEncoder
 
-from model.errors import ReqlError
+from model.errors import NotLeader, Overloaded, ReqlError
+from proxy.answers import Promised, QueryContext
+from proxy.frames import parse_query
+from proxy.reql import evaluator
+from proxy.reql.evaluator import HEARD_BYTES
 from proxy.reql.terms import writes
 from tests.reql.conftest import SmallWorld
 
@@ -95,6 +101,111 @@ def test_both_ways_give_the_same(history: list[Any]) -> None:
         for one in (short, general)
     ]
     assert traffic[0] == traffic[1]
+
+
+def glance(asked: SmallWorld, query: Any, user: str = "admin", **optargs: Any) -> Any:
+    """What a glance at the query comes to, as data; None if that was nothing."""
+    body = ReQLEncoder().encode([1, query, optargs]).encode()
+    seen = asked.evaluator.glance(body, user)
+    if not isinstance(seen, Promised):
+        return None if seen is None else orjson.loads(seen)
+    told: list[Any] = []
+    seen.begin(lambda error, value=None: told.append(error))
+    assert told == [None]
+    return orjson.loads(seen.answer.items[0])
+
+
+@given(st.lists(st.tuples(WRITES, TABLES, st.sampled_from([None, "hard", "soft"])), min_size=1, max_size=8))
+def test_a_glance_does_the_same_or_nothing(history: list[Any]) -> None:
+    glancing, general = world(), world()
+    for (_, term_of, given_), table, durability in history:
+        optargs = {} if durability is None else {"durability": durability}
+        term = term_of(r.table(table))
+        query = term(*[make() for make in given_], **optargs)
+        before = rows(glancing)
+        done = glance(glancing, query)
+        expected = outcome(general, query)
+        if done is None:
+            assert rows(glancing) == before
+            done = outcome(glancing, query)
+        assert done == expected
+        assert rows(glancing) == rows(general)
+
+
+FILL = "x" * 2 * HEARD_BYTES  # makes a query long, so that it is not known by sight
+
+
+@pytest.mark.parametrize("fill", ["", FILL])
+@pytest.mark.parametrize("options", [{}, {"db": r.db("test")}])
+def test_a_glance_is_enough_for_what_drivers_write(fill: str, options: dict[str, Any]) -> None:
+    asked = world()
+    t, soft = r.table("t"), r.table("soft")
+
+    def writes_to(id: Any) -> list[Any]:
+        return [
+            t.insert({"id": id, "fill": fill}),
+            t.insert({"id": id + 1, "fill": fill}, durability="hard"),
+            soft.insert({"id": id, "fill": fill}),
+            t.get(id).update({"fill": fill + "y"}),
+            t.get(id).update({"n": r.row["fill"] + fill}),
+            t.get(id).replace({"id": id, "n": fill}),
+            *([t.get(id).delete()] if not fill else []),
+        ]
+
+    for query in writes_to(10):
+        asked.run(query, **options)
+    for query in writes_to(20):
+        assert glance(asked, query, **options) == {
+            **dict.fromkeys(("deleted", "errors", "inserted", "replaced", "skipped", "unchanged"), 0),
+            {56: "inserted", 53: "replaced", 55: "replaced", 54: "deleted"}[query.term_type]: 1,
+        }
+    made = glance(asked, t.insert({"fill": fill}), **options)
+    assert asked.run(t.get(made["generated_keys"][0]))["fill"] == fill
+
+
+def test_a_glance_in_vain_is_all_the_parsing_that_a_query_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = world()
+    asked.run(r.table("t").insert({"id": 8, "fill": FILL}))
+    parsed = []
+    monkeypatch.setattr(evaluator, "parse_query", lambda body: parsed.append(body) or parse_query(body))
+    body = ReQLEncoder().encode([1, r.table("t").insert({"id": 8, "fill": FILL}), {}]).encode()
+    assert asked.evaluator.glance(body, "admin") is None  # there is such a row
+    context = QueryContext("admin", ("", 0), 1, asked.fibers)  # type: ignore[arg-type]
+    assert b"Duplicate" in asked.evaluator.start(body, context).items[0]  # type: ignore[union-attr]
+    assert parsed == [body]
+    same = bytes(bytearray(body))
+    asked.evaluator.start(same, context)
+    assert parsed == [body, same]
+
+
+@pytest.mark.parametrize("error", [NotLeader("it moved"), Overloaded("too much")])
+def test_what_is_refused_is_left_to_the_general_way(error: Exception) -> None:
+    asked = world()
+    query = r.table("t").insert({"id": 8, "fill": FILL})
+    asked.run(query)
+
+    def propose(payload: bytes) -> Any:
+        raise error
+
+    before = rows(asked)
+    asked.data._log.propose = propose  # type: ignore[method-assign]
+    assert glance(asked, r.table("t").insert({"id": 9, "fill": FILL})) is None
+    assert glance(asked, r.table("t").get("a").delete()) is None
+    assert rows(asked) == before
+    with pytest.raises(type(error)):
+        asked.run(r.table("t").insert({"id": 9, "fill": FILL}))
+
+
+def test_others_than_admin_and_who_may_not_write_get_no_glance() -> None:
+    asked = world()
+    query = r.table("t").insert({"fill": FILL})
+    asked.run(query)
+    assert glance(asked, query, "jane") is None
+    asked.data.refusal = "read only"
+    assert glance(asked, query) is None
+    asked.data.refusal = ""
+    asked.data._log.can_serve = False
+    assert glance(asked, query) is None
 
 
 def test_usual_writes_need_nothing_of_the_general_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ GETS: Any = st.one_of(
             r.table("t", identifier_format="uuid").get("a"),
             r.table(r.expr("t")).get("a"),
             r.table("t").get("a")["n"],
-            r.table("t").get("a").update({"n": 1}),
+            r.table("t").get("a").update({"n": 1})["replaced"],
             r.table("t").get_all("a"),
             r.table("t").get(r.args(["a"])),
             r.expr(1),
