@@ -52,8 +52,7 @@ def copy_vault(source: Vault, target: Vault, progress: Progress, images: Collect
             if sha256 is None and target.get(name) == content:
                 return  # the target's own shipping was faster, and sealed it in its own way
             raise
-        if target.get_stored(name) != stored:
-            raise UnfitArchive(f"{name} does not read back from {target.url} as it was written.")
+        target.read_back(name, stored)
         objects += 1
         size += len(stored)
         progress("objects", objects, total)

@@ -110,20 +110,21 @@ def seal(
         flags |= ZSTD
         body = zstandard.ZstdCompressor(level=level, threads=threads).compress(content)
     if not keyring.encrypts:
-        return _with_hash(name, MAGIC + bytes((VERSION, flags)) + NO_KEY + body)
+        return _with_hash(name, MAGIC + bytes((VERSION, flags)) + NO_KEY, body)
     id, key = keyring.current()
     head = MAGIC + bytes((VERSION, flags | ENCRYPTED)) + id
     nonce = os.urandom(NONCE_BYTES)
-    return _with_hash(name, head + nonce + ChaCha20Poly1305(key).encrypt(nonce, body, head + name.encode()))
+    return _with_hash(name, head + nonce, ChaCha20Poly1305(key).encrypt(nonce, body, head + name.encode()))
 
 
-def _with_hash(name: str, stored: bytes) -> bytes:
-    return stored + _hash(name, stored)
+def _with_hash(name: str, *parts: bytes | bytearray) -> bytes:
+    return b"".join((*parts, _hash(name, *parts)))
 
 
-def _hash(name: str, stored: bytes | memoryview) -> bytes:
+def _hash(name: str, *parts: bytes | bytearray | memoryview) -> bytes:
     named = hashlib.blake2b(name.encode(), digest_size=HASH_BYTES, person=b"rewind object")
-    named.update(stored)
+    for part in parts:
+        named.update(part)
     return named.digest()
 
 

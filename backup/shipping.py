@@ -18,7 +18,7 @@ from backup.access import enter
 from backup.log_tail import Known, LogTail
 from backup.manifest import LogSlice, SliceName, decode_slice, encode_slice
 from backup.plan import Mark
-from backup.sealing import digest, seal, unseal
+from backup.sealing import seal, unseal
 from backup.shelf import mark_name, marks_of, read_slice, slices_of
 from backup.vault import Vault, VaultUnavailable
 from model.effect import is_packed, time_of
@@ -130,7 +130,7 @@ class Shipper:
                 raise
             return
         try:
-            self._vault.get_stored(piece.name, digest(stored))
+            self._vault.read_back(piece.name, stored)
         except UnfitArchive as error:
             self._vault.delete(piece.name)
             raise VaultUnavailable(f"{error} It is removed, to be written again.") from error
