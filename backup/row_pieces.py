@@ -15,7 +15,6 @@ from operator import lt
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from backup.capture import unpack_block
 from backup.image_loading import check_count, read_ahead
 from backup.manifest import Block, TableImage
 from backup.rebuild import Progress, sound_effects
@@ -25,23 +24,32 @@ from backup.selection import TableName
 from backup.vault import Vault
 from model.catalog import Table
 from model.errors import Corrupt, UnfitArchive
-from model.packed_rows import pack_rows, unpack_rows
+from model.packed_rows import pack_plain, plain_rows, rows_in, unpack_plain
 from storage.image import Image
 
 PIECE_BYTES: Final = 4 << 20  # of rows, as in the blocks of images
 LARGEST_PIECE_BYTES: Final = 8 << 20  # a block with more is packed anew, in several pieces
 
-Packed = tuple[bytes | None, list[bytes], list[bytes]]
-"""A block as it is packed in the vault (None: not as it has to be here), its keys, its rows."""
 
-ReadPacked = Callable[[TableImage], Iterator[Packed]]
+class Unpacked(NamedTuple):
+    """A block as it is packed in the vault (None: not as it has to be here), what that unpacks to, and the rows."""
+
+    packed: bytes | None
+    plain: bytes
+    keys: list[bytes]
+    rows: list[bytes]
+    row_bytes: int
+
+
+ReadPacked = Callable[[TableImage], Iterator[Unpacked]]
 
 
 class Piece(NamedTuple):
-    """Some rows of a table, in the order of their keys; packed as in model/packed_rows."""
+    """Some rows of a table, in the order of their keys; packed as in model/packed_rows, and what that unpacks to."""
 
     table_id: int
     packed: bytes
+    plain: bytes
     rows: int
     row_bytes: int
 
@@ -79,7 +87,7 @@ def pieces_of(
 def _passed_on(name: TableName, table: Table, image: TableImage, read: ReadPacked) -> Iterator[Piece]:
     """The blocks of an image, packed as they are."""
     last_key, count = b"", 0
-    for packed, keys, rows in read(image):
+    for packed, plain, keys, rows, row_bytes in read(image):
         if not keys:
             continue
         if keys[0] <= last_key or not all(map(lt, keys, islice(keys, 1, None))):
@@ -90,7 +98,7 @@ def _passed_on(name: TableName, table: Table, image: TableImage, read: ReadPacke
         if packed is None:
             yield from _packed(table.table_id, keys, rows)
         else:
-            yield Piece(table.table_id, packed, len(rows), sum(map(len, rows)))
+            yield Piece(table.table_id, packed, plain, len(rows), row_bytes)
     check_count(image, count)
 
 
@@ -99,33 +107,37 @@ def _packed(table_id: int, keys: list[bytes], rows: list[bytes]) -> Iterator[Pie
     begin = size = 0
     for at, row in enumerate(rows):
         if at > begin and size + len(row) > PIECE_BYTES:
-            yield Piece(table_id, pack_rows(keys[begin:at], rows[begin:at]), at - begin, size)
+            yield _piece(table_id, keys[begin:at], rows[begin:at], size)
             begin, size = at, 0
         size += len(row)
     if begin < len(rows):
-        yield Piece(table_id, pack_rows(keys[begin:], rows[begin:]), len(rows) - begin, size)
+        yield _piece(table_id, keys[begin:], rows[begin:], size)
 
 
-def packed_blocks(vault: Vault, table: TableImage) -> Iterator[Packed]:
+def _piece(table_id: int, keys: list[bytes], rows: list[bytes], row_bytes: int) -> Piece:
+    plain = plain_rows(keys, rows)
+    return Piece(table_id, pack_plain(plain), plain, len(rows), row_bytes)
+
+
+def packed_blocks(vault: Vault, table: TableImage) -> Iterator[Unpacked]:
     """The blocks of a table in an image, each with the hash and the number of rows that the manifest says."""
     yield from read_ahead(_read, vault, table.blocks)
 
 
-def _read(vault: Vault, block: Block) -> Packed:
+def _read(vault: Vault, block: Block) -> Unpacked:
     stored = vault.get_stored(block.name, block.sha256)
     packed: bytes | None = None
     if block.row_bytes <= LARGEST_PIECE_BYTES:
         body, is_compressed = open_sealed(block.name, stored, vault.keyring, is_known=True)
         packed = body if is_compressed else None
     try:
-        if packed is None:
-            keys, rows = unpack_block(unseal(block.name, stored, vault.keyring), block.name)
-        else:
-            keys, rows = unpack_rows(packed)
+        plain = unseal(block.name, stored, vault.keyring) if packed is None else unpack_plain(packed)
+        keys, rows = rows_in(plain)
     except Corrupt as error:
         raise UnfitArchive(f"{block.name} is not a block of rows: {error.message}.") from error
     if len(rows) != block.rows:
         raise UnfitArchive(f"{block.name} holds {len(rows)} rows; its manifest says {block.rows}.")
-    if sum(map(len, rows)) > LARGEST_PIECE_BYTES:
+    row_bytes = sum(map(len, rows))
+    if row_bytes > LARGEST_PIECE_BYTES:
         packed = None
-    return packed, keys, rows
+    return Unpacked(packed, plain, keys, rows, row_bytes)

@@ -64,6 +64,8 @@ class Batch(NamedTuple):
     effects: list[Effect]
 
 
+_STORED_ITEMS: Final = 3  # of a PUT_ROWS effect
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _PACKED_HEAD: Final = bytes((0x93, PACKED_FORMAT_VERSION))  # of an array of three items, in MessagePack
 _DECODER: Final = msgspec.msgpack.Decoder(tuple[int, int, list[tuple[Any, ...]]])
@@ -102,7 +104,7 @@ def decode_stored(payload: bytes) -> Batch:
     except UNDECODABLE as error:
         raise Corrupt(f"a log entry of {len(payload)} bytes does not hold a batch: {error}") from error
     if version == PACKED_FORMAT_VERSION:
-        if len(effects) != 1 or len(effects[0]) != 3 or effects[0][0] != PUT_ROWS:
+        if len(effects) != 1 or len(effects[0]) != _STORED_ITEMS or effects[0][0] != PUT_ROWS:
             raise Corrupt(f"a log entry of {len(payload)} bytes in batch format {version} does not hold packed rows")
     elif version != FORMAT_VERSION:
         raise Corrupt(
@@ -119,8 +121,17 @@ def is_packed(payload: bytes) -> bool:
 
 def rows_of(effect: Effect) -> list[Effect]:
     """The PUT_ROW effects that a PUT_ROWS effect stands for. Raises Corrupt."""
-    _, table_id, packed = effect
-    return [(PUT_ROW, table_id, key, row) for key, row in zip(*unpack_rows(packed), strict=True)]
+    return [(PUT_ROW, effect[1], key, row) for key, row in zip(*unpacked(effect), strict=True)]
+
+
+def with_rows(effect: Effect, keys: list[bytes], rows: list[bytes]) -> Effect:
+    """A PUT_ROWS effect that brings along what it unpacks to, for who need not unpack it; never to be stored."""
+    return (*effect, keys, rows)
+
+
+def unpacked(effect: Effect) -> tuple[list[bytes], list[bytes]]:
+    """The keys and rows of a PUT_ROWS effect. Raises Corrupt."""
+    return (effect[3], effect[4]) if len(effect) > _STORED_ITEMS else unpack_rows(effect[2])
 
 
 def time_of(payload: bytes) -> int:

@@ -263,10 +263,13 @@ class Replica:
             return None
         return partial(self._log.when_applied, *place)
 
-    def commit_later(self, effects: list[Effect]) -> Callable[[], None]:
-        """As a hard commit whose end is not waited for; what is returned waits for it, and raises what went wrong."""
+    def commit_later(self, effects: list[Effect], made: list[Effect] | None = None) -> Callable[[], None]:
+        """As a hard commit whose end is not waited for; what is returned waits for it, and raises what went wrong.
+
+        made: the same effects with what it is good to have at hand when they are applied (model/effect.with_rows).
+        """
         settled = Settled()
-        self._log.when_applied(*self._propose(effects), settled.done)
+        self._log.when_applied(*self._propose(effects, made=made), settled.done)
         return lambda: self._fibers.wait_for(settled.tell)
 
     def confirm(self) -> None:
@@ -321,7 +324,9 @@ class Replica:
         self._waiting_bytes = 0
         self._head.drop()
 
-    def _propose(self, effects: list[Effect], are_rows: bool = True) -> tuple[int, int]:
+    def _propose(
+        self, effects: list[Effect], are_rows: bool = True, made: list[Effect] | None = None
+    ) -> tuple[int, int]:
         if self.refusal:
             raise ReqlOpFailedError(self.refusal)
         if not self._log.can_serve:
@@ -335,7 +340,7 @@ class Replica:
             self.writers.add(self._fibers.current)
         self._head.stage(log_index, effects)
         if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
-            self._foresee(log_index, payload, (time_ms, effects))
+            self._foresee(log_index, payload, (time_ms, effects if made is None else made))
         self._waiting.append((log_index, size))
         self._waiting_bytes += size
         return place

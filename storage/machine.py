@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from model.catalog import Catalog, Index, Table
-from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of
+from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of, unpacked
 from model.errors import Corrupt, Overloaded, Unfinished
-from model.packed_rows import unpack_rows
 from storage import documents
 from storage.engine import Engine, WriteSet, scan
 from storage.layout import (
@@ -250,13 +249,13 @@ class Machine:
 
     def _put_new_rows(self, log_index: int, effect: Effect) -> bool:
         """Seals parts of packed rows that replace nothing and that nobody has to be told of; False if they do."""
-        _, table_id, packed = effect
+        table_id = effect[1]
         table = self._tables.get(table_id)
         if table is None:
             return True  # dropped by an entry before
         if table.sindexes or table_id in self.watched:
             return False
-        keys, rows = unpack_rows(packed)
+        keys, rows = unpacked(effect)
         if not keys:
             return True
         prefix = table.prefix

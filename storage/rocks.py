@@ -10,6 +10,7 @@ One rule: what rocksdict gets wrong is dealt with here and nowhere else. Found i
 - `items()` ends on a read error as if the range had ended, so whoever comes to an end asks `status()` why.
 - A write stall holds the GIL, so writes carry `no_slowdown` and fail instead; a failed batch is used up.
 - `create_checkpoint` holds the GIL while it flushes, so a flush (which does not) comes first.
+- With no thread for compactions, which are held then, a database that wants one does not close.
 - Never fork with an open database: its threads do not exist in the child.
 - A database that is there already is opened with the options it was made with, and RocksDB's own block cache of
   8 MB, unless they are given a second time, as those of its column family.
@@ -22,12 +23,11 @@ valid/key/value/next 0.61-0.67 µs; an `items` call 2.4 µs, an iterator with on
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -50,6 +50,7 @@ from rocksdict import (
 )
 
 from model.errors import Corrupt, DiskFull, FolderInUse, Overloaded, RewindError
+from storage.compactions import COMPACTIONS, yield_to_others
 from storage.engine import WriteSet
 from storage.recent import RecentValues
 
@@ -59,8 +60,6 @@ FORMAT_VERSION: Final = 1
 APPLIED_KEY: Final = b"m applied"
 FORMAT_KEY: Final = b"m format"
 ZSTD_LEVEL: Final = 1
-COMPACTION_THREAD: Final = "rocksdb:low"
-COMPACTION_NICENESS: Final = 10
 STEPPED_ROWS: Final = 64  # up to so many rows come by an iterator's steps, whose status is at hand where they end
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
 RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
@@ -160,18 +159,6 @@ def _open(folder: Path, settings: RocksSettings, access: AccessType | None = Non
         return Rdict(str(folder), options, families, access)
     except Exception as error:  # rocksdict knows no narrower class
         raise fault(error) from error
-
-
-def _yield_to_others() -> None:
-    """Compactions get the processor after queries, flushes and the children that somebody waits for.
-
-    At this niceness they have a tenth of a core where others want all of it, which is enough for 20,000 rows of 1 KB
-    per second.
-    """
-    for task in Path("/proc/self/task").glob("*"):
-        with suppress(OSError):  # a thread may end, and other systems have no such folder
-            if (task / "comm").read_text().strip() == COMPACTION_THREAD:
-                os.setpriority(os.PRIO_PROCESS, int(task.name), COMPACTION_NICENESS)
 
 
 Row = tuple[bytes, bytes]
@@ -405,7 +392,7 @@ class RocksEngine(RocksReader):
         write_options.disable_wal = True  # a property, whatever the type stub says
         write_options.no_slowdown = True
         db.set_write_options(write_options)
-        _yield_to_others()
+        yield_to_others()
         self._adopt(db, folder)
         if self.get(FORMAT_KEY) is None:
             first = WriteSet()
@@ -421,6 +408,7 @@ class RocksEngine(RocksReader):
                 return self._write(changes, applied_index)
             except Overloaded:
                 self._pause(pause_s)
+        COMPACTIONS.let_go()  # it may be them that the stall waits for
         return self._write(changes, applied_index)
 
     def _write(self, changes: WriteSet, applied_index: int) -> None:
@@ -489,6 +477,7 @@ class RocksEngine(RocksReader):
         return {name: self._db.property_int_value(rocks_name) or 0 for name, rocks_name in PROPERTIES.items()}
 
     def close(self) -> None:
+        COMPACTIONS.let_go()  # RocksDB waits for those that it has asked for
         with self._closing:
             if self._is_open:
                 self._is_open = False

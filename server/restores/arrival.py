@@ -1,6 +1,7 @@
 """Rows that a child hands over (backup/handover), for the fiber that writes them.
 
-One rule: what has arrived is taken in its order, and its file is gone then; an error of the child comes after it.
+One rule: what has arrived is taken in its order; an error of the child comes after it. That packed rows unpack to what
+is handed over beside them is believed: the child is this server's own code, and looked at each of them.
 """
 
 from __future__ import annotations
@@ -8,12 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from backup.handover import file_of
-from backup.row_pieces import Piece
 from model.errors import RewindError
+from model.packed_rows import rows_in
 from proxy.answers import Done, Fibers
+
+
+class Arrived(NamedTuple):
+    """Some rows of a table, in the order of their keys, and the same packed as in model/packed_rows."""
+
+    table_id: int
+    packed: bytes
+    keys: list[bytes]
+    rows: list[bytes]
+    row_bytes: int
 
 
 class Arrivals:
@@ -27,6 +38,7 @@ class Arrivals:
         self._more: Done | None = None
         self._is_over = False
         self._error: RewindError | None = None
+        self._plain = bytearray()  # of one piece after the other: memory that was used already costs less
 
     # -- of the child
 
@@ -47,8 +59,8 @@ class Arrivals:
 
     # -- of the fiber
 
-    def take(self) -> Piece | None:
-        """The next piece; waits for it. None if there are no more. Raises what the child failed with."""
+    def take(self) -> Arrived | None:
+        """The next rows; waits for them. None if there are no more. Raises what the child failed with."""
         while not self._waiting:
             if self._error is not None:
                 raise self._error
@@ -56,11 +68,19 @@ class Arrivals:
                 return None
             self._fibers.wait_for(self._when_more)
         event = self._waiting.popleft()
-        file = file_of(self._folder, event["number"])
-        packed = file.read_bytes()
-        file.unlink()
+        packed, (keys, rows) = self._read(file_of(self._folder, event["number"]), event["packed"], event["plain"])
         self._taken(event["number"] + 1)
-        return Piece(event["table_id"], packed, event["rows"], event["bytes"])
+        return Arrived(event["table_id"], packed, keys, rows, event["bytes"])
+
+    def _read(self, file: Path, packed_bytes: int, plain_bytes: int) -> tuple[bytes, tuple[list[bytes], list[bytes]]]:
+        if len(self._plain) < plain_bytes:
+            self._plain = bytearray(plain_bytes)
+        plain = memoryview(self._plain)[:plain_bytes]
+        with file.open("rb") as handle:
+            packed = handle.read(packed_bytes)
+            if len(packed) != packed_bytes or handle.readinto(plain) != plain_bytes:
+                raise RewindError(f"{file.name} is shorter than the child process said.")
+        return packed, rows_in(plain)
 
     def _when_more(self, more: Done) -> None:
         self._more = more

@@ -15,6 +15,7 @@ from server.past_tables import past_tables
 from server.restores.work import RestoreWork
 from server.restores.writing import Store
 from server.system import SystemTables
+from storage.compactions import COMPACTIONS
 
 
 def plug_restores(
@@ -43,6 +44,7 @@ def plug_restores(
         deferToThread,
         folder.path / WORK_FOLDER,
         may_pack,
+        COMPACTIONS,
     )
     service.restores.plug(work.check, work.restore)
     system.add(*past_tables(work))

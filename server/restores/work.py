@@ -45,6 +45,7 @@ log = logging.getLogger("rewinddb.backup")
 
 SHIPPING_WAIT_S: Final = 10.0
 LOOK_AGAIN_S: Final = 0.05
+HELD_BYTES: Final = 1 << 30  # of rows, for which compactions wait: 16 files of level 0, and writes slow down at 30
 READ_SHARE: Final = 40  # per cent of a restore that reading the past is taken for
 OTHER_SOURCE_KINDS: Final = ("VaultUnavailable", "NotInVault", "NoBaseImage", "LogGap", "EndsEarly", "NeverDropped")
 """What a child failed with that another source may make good."""
@@ -58,6 +59,13 @@ class Errands(Fibers, Protocol):
 
 class Pace(Protocol):
     def pause(self, seconds: float) -> Deferred[None]: ...
+
+
+class Compactions(Protocol):
+    """Of the storage engine (`storage.compactions.Compactions`)."""
+
+    def hold(self) -> None: ...
+    def let_go(self) -> None: ...
 
 
 class RestoreWork:
@@ -75,6 +83,7 @@ class RestoreWork:
         in_thread: Callable[..., Deferred[Any]],
         folder: Path,
         may_pack: Callable[[], bool],
+        compactions: Compactions,
     ) -> None:
         self._data = data
         self._fibers = fibers
@@ -86,6 +95,7 @@ class RestoreWork:
         self._in_thread = in_thread
         self._folder = folder
         self._may_pack = may_pack
+        self._compactions = compactions
         self._at_work: TableRestore | None = None
         self._has_swept = False
 
@@ -258,6 +268,8 @@ class RestoreWork:
             if writing is not None:
                 await writing
             raise (failed or [error])[0] from None
+        finally:
+            self._compactions.let_go()
         arrivals.ended()
         job.on_cancel = None
         if writing is not None:
@@ -272,11 +284,14 @@ class RestoreWork:
         """Writes what arrives; fires with its rows and bytes, or with None after `give_up` heard why not."""
 
         def on_rows(rows: int, size: int) -> None:
+            if size > HELD_BYTES:
+                self._compactions.let_go()
             read_percent, total = told["percent"], max(told["rows"], rows, 1)
             job.progress(read_percent + (100 - read_percent) * rows / total, rows, size)
 
         targets = targets_of(job.row, told["tables"])
         replace = job.row["replace"]
+        self._compactions.hold()
         self._at_work = writing = TableRestore(
             self._data, self._fibers, targets, arrivals.take, self._may_pack(), replace, job, on_rows
         )

@@ -16,16 +16,15 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
-from backup.row_pieces import Piece
 from backup.selection import TableName
 from model.catalog import Catalog, Database
-from model.effect import PUT_ROW, PUT_ROWS, Effect, Kind
+from model.effect import PUT_ROW, PUT_ROWS, Effect, Kind, with_rows
 from model.errors import BadSetting, Overloaded, ReqlError, RewindError
-from model.packed_rows import unpack_rows
 from proxy.answers import Fibers, WaitTimeout
 from proxy.reql.env import Data
 from proxy.reql.permissions import scope_at, with_scope
 from server.backups.lane import Job
+from server.restores.arrival import Arrived
 from server.restores.asking import Target, check_free, is_taken, table_options
 
 SCRATCH_NAME: Final = "restoring_"
@@ -41,7 +40,7 @@ LOOK_AGAIN_S: Final = 0.02
 class Store(Data, Protocol):
     """The data, and commits whose end is waited for later."""
 
-    def commit_later(self, effects: list[Effect]) -> Callable[[], None]: ...
+    def commit_later(self, effects: list[Effect], made: list[Effect] | None = None) -> Callable[[], None]: ...
 
 
 def scratch_databases(catalog: Catalog) -> list[Database]:
@@ -71,7 +70,7 @@ class TableRestore:
         data: Store,
         fibers: Fibers,
         targets: Sequence[Target],
-        take: Callable[[], Piece | None],
+        take: Callable[[], Arrived | None],
         may_pack: bool,
         replace: bool,
         job: Job,
@@ -141,7 +140,7 @@ class TableRestore:
             if piece.table_id != table_id:
                 table_id = piece.table_id
                 self._job.update(phase=f"rows of {names[table_id]}")
-            for effects, entry_bytes in self._entries(piece):
+            for effects, made, entry_bytes in self._entries(piece):
                 self._stop_if_cancelled()
                 while under_way and (
                     len(under_way) == MOST_UNDER_WAY or bytes_under_way + entry_bytes > MOST_BYTES_UNDER_WAY
@@ -149,33 +148,34 @@ class TableRestore:
                     wait, waited_bytes = under_way.popleft()
                     bytes_under_way -= waited_bytes
                     wait()
-                under_way.append((self._commit(effects), entry_bytes))
+                under_way.append((self._commit(effects, made), entry_bytes))
                 bytes_under_way += entry_bytes
                 self._fibers.breathe()
-            rows += piece.rows
+            rows += len(piece.rows)
             size += piece.row_bytes
             self._on_rows(rows, size)
         for wait, _ in under_way:
             wait()
         return rows, size
 
-    def _commit(self, effects: list[Effect]) -> Callable[[], None]:
+    def _commit(self, effects: list[Effect], made: list[Effect]) -> Callable[[], None]:
         """Puts an entry into the log, however long that is full of others' entries; what is returned waits for it."""
         while True:
             try:
-                return self._data.commit_later(effects)
+                return self._data.commit_later(effects, made)
             except Overloaded:
                 self._stop_if_cancelled()
                 self._pause()
 
-    def _entries(self, piece: Piece) -> Iterator[tuple[list[Effect], int]]:
-        """The effects of one entry after the other, and how many bytes of rows they bring."""
+    def _entries(self, piece: Arrived) -> Iterator[tuple[list[Effect], list[Effect], int]]:
+        """The effects of one entry after the other, for the log and for who applies them, and their bytes of rows."""
         table_id = self._ids[piece.table_id]
         if self._may_pack:
-            yield [(PUT_ROWS, table_id, piece.packed)], piece.row_bytes
+            effect = (PUT_ROWS, table_id, piece.packed)
+            yield [effect], [with_rows(effect, piece.keys, piece.rows)], piece.row_bytes
         else:
             for effects in _batches(piece, table_id):
-                yield effects, sum(len(effect[3]) for effect in effects)
+                yield effects, effects, sum(len(effect[3]) for effect in effects)
 
     def _build_indexes(self) -> None:
         self._data.change_catalog(self._declare_indexes)
@@ -232,11 +232,11 @@ class TableRestore:
             self._fibers.wait_for(lambda done: None, LOOK_AGAIN_S)
 
 
-def _batches(piece: Piece, table_id: int) -> Iterator[list[Effect]]:
+def _batches(piece: Arrived, table_id: int) -> Iterator[list[Effect]]:
     """Effects of single rows, few enough for others not to wait."""
     batch: list[Effect] = []
     size = 0
-    for key, row in zip(*unpack_rows(piece.packed), strict=True):
+    for key, row in zip(piece.keys, piece.rows, strict=True):
         if batch and (len(batch) >= BATCH_ROWS or size + len(row) > BATCH_BYTES):
             yield batch
             batch, size = [], 0

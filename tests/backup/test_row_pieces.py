@@ -6,10 +6,11 @@ import random
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backup import handover, row_pieces
+from backup import row_pieces
 from backup.handover import MOST_AHEAD, file_of, hand_over
 from backup.plan import Stop, plan_restore
 from backup.restore import plan_from
@@ -23,7 +24,8 @@ from backup.vault import Vault
 from model.effect import PUT_ROW, Kind
 from model.errors import UnfitArchive
 from model.keys import primary_key_bytes
-from model.packed_rows import pack_rows, unpack_rows
+from model.packed_rows import pack_plain, unpack_rows
+from model.packed_rows import rows_in as rows_in_plain
 from tests.backup.past_ledger import History, random_history
 
 
@@ -35,6 +37,7 @@ def rows_in(pieces: list[Piece]) -> dict[int, dict[bytes, bytes]]:
     found: dict[int, dict[bytes, bytes]] = {}
     for piece in pieces:
         keys, rows = unpack_rows(piece.packed)
+        assert rows_in_plain(piece.plain) == (keys, rows)
         assert (len(rows), sum(map(len, rows))) == (piece.rows, piece.row_bytes)
         part = dict(zip(keys, rows, strict=True))
         assert len(part) == len(keys) and not part.keys() & found.get(piece.table_id, {}).keys()
@@ -157,7 +160,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told: list[dict[str, object]] = []
+        self.told: list[dict[str, Any]] = []
         self.taken: list[bytes] = []
         self.most_waiting = 0
 
@@ -173,19 +176,23 @@ class Server:
         return {"taken": len(self.taken)}
 
     def take(self) -> None:
-        file = file_of(self.folder, len(self.taken))
-        self.taken.append(file.read_bytes())
-        file.unlink()
+        event = self.told[len(self.taken)]
+        size = event["packed"] + event["plain"]
+        self.taken.append(file_of(self.folder, event["number"]).read_bytes()[:size])
 
 
 def test_the_server_is_given_no_more_than_it_can_take(tmp_path: Path) -> None:
-    packed = [pack_rows([b"%d" % at], [b"{}"]) for at in range(60)]
+    """Files are used again, also by pieces that are shorter than those before."""
+    plain = [b"%d" % at * (70 - at) for at in range(60)]
     server = Server(tmp_path / "scratch")
-    sums = hand_over(server, tmp_path / "scratch", [Piece(1 + at % 2, part, 1, 2) for at, part in enumerate(packed)])
+    pieces = [Piece(1 + at % 2, pack_plain(part), part, 1, 2) for at, part in enumerate(plain)]
+    sums = hand_over(server, tmp_path / "scratch", pieces)
     while len(server.taken) < len(server.told):
         server.take()
-    assert server.taken == packed
+    assert server.taken == [piece.packed + piece.plain for piece in pieces]
     assert sums == {1: (30, 60), 2: (30, 60)}
     assert 1 < server.most_waiting <= MOST_AHEAD
-    assert handover.MOST_AHEAD * PIECE_BYTES <= 64 << 20
-    assert server.told[3] == {"event": "piece", "number": 3, "table_id": 2, "rows": 1, "bytes": 2}
+    assert len(list((tmp_path / "scratch").iterdir())) == MOST_AHEAD
+    assert MOST_AHEAD * 2 * PIECE_BYTES <= 64 << 20
+    sizes = {"packed": len(pieces[3].packed), "plain": len(plain[3])}
+    assert server.told[3] == {"event": "piece", "number": 3, "table_id": 2, "bytes": 2, **sizes}

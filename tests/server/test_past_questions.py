@@ -31,7 +31,7 @@ class Server:
             document = vault_document(name, {"id": name, "url": f"file:///{name}"}, 0)
             self.catalog.apply((int(Kind.PUT_SYSTEM), VAULTS, name, document))
         ledger = Ledger(lambda: self.catalog, None, lambda: True, lambda: 5, lambda: None)
-        self.work = RestoreWork(self, None, ledger, self, self, self, None, None, None, None)
+        self.work = RestoreWork(self, None, ledger, self, self, self, None, None, None, None, None)
 
     def start(self, job, on_event):
         vault = job.get("vault")

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.catalog import Catalog
-from model.effect import PUT_ROW, Kind, decode
+from model.effect import PUT_ROW, PUT_ROWS, Kind, decode, decode_stored, with_rows
 from model.errors import LeadershipLost, NotLeader
+from model.packed_rows import pack_rows
 from server.replica import SOFT_WAITING_BYTES, Replica
 
 
@@ -168,6 +169,20 @@ def test_the_end_of_a_commit_can_be_waited_for_later(world):
     late = Run(second.result)
     assert late.ended
     assert isinstance(late.result, LeadershipLost)
+
+
+def test_what_is_at_hand_goes_to_who_applies_it_and_not_into_the_log():
+    rows, head, fibers = NoRows(), Head(), Switching()
+    foreseen = []
+    log = SlowLog(rows.catalog, fibers)
+    replica = Replica(log, rows, head, fibers, lambda: 1000, foresee=lambda *what: foreseen.append(what))
+    effects = [(PUT_ROWS, 1, pack_rows([b"k"], [b"{}"]))]
+    made = [with_rows(effects[0], [b"k"], [b"{}"])]
+    Run(replica.commit_later, effects, made)
+    assert head.staged == [(1, effects)]
+    assert foreseen == [(1, log.entries[0], (1000, made))]
+    assert decode_stored(log.entries[0]).effects == effects
+    assert decode(log.entries[0]).effects == [(PUT_ROW, 1, b"k", b"{}")]
 
 
 def test_what_a_write_would_wait_for_can_be_had_instead(world):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from backup.row_pieces import Piece
 from backup.selection import TableName
 from model.effect import PUT_ROW, PUT_ROWS, Kind, encode
 from model.errors import BadSetting, NotLeader, Overloaded, RewindError, UnfitArchive
@@ -16,6 +15,7 @@ from model.packed_rows import pack_rows
 from proxy.answers import WaitTimeout
 from proxy.reql.evaluator import ReqlEvaluator  # noqa: F401  (fills the registry before index functions are compiled)
 from proxy.reql.index_functions import index_keys
+from server.restores.arrival import Arrived
 from server.restores.asking import Target
 from server.restores.writing import TableRestore, drop_effects, put_documents, scratch_databases
 from storage.documents import copy_catalog
@@ -42,19 +42,22 @@ class DirectData:
     def catalog(self):
         return self.machine.catalog
 
-    def commit(self, effects, durability):
+    def commit(self, effects, durability, made=None):
         self.commits += 1
         if self.commits == self.fail_at:
             raise NotLeader("another server leads")
         self.kinds.update(effect[0] for effect in effects)
         index = self.machine.applied_index + 1
-        self.machine.apply([(index, encode(list(effects), index))])
+        payload = encode(list(effects), index)
+        if made is not None:
+            self.machine.foresee(index, payload, (index, made))
+        self.machine.apply([(index, payload)])
 
-    def commit_later(self, effects):
+    def commit_later(self, effects, made=None):
         """Done at once; what went wrong is told to who waits for it, as a log tells it."""
         error = None
         try:
-            self.commit(effects, "hard")
+            self.commit(effects, "hard", made)
         except NotLeader as failure:
             error = failure
 
@@ -112,14 +115,14 @@ def may_pack(request: pytest.FixtureRequest) -> bool:
 PIECE_ROWS = 600
 
 
-def some_pieces() -> list[Piece]:
+def some_pieces() -> list[Arrived]:
     """Tables 7 and 9 of another time."""
     pieces = []
     for table_id, number in ((7, 3000), (9, 10)):
         keys, rows = zip(*some_rows(number).items(), strict=True)
         for at in range(0, number, PIECE_ROWS):
             part = list(keys[at : at + PIECE_ROWS]), list(rows[at : at + PIECE_ROWS])
-            pieces.append(Piece(table_id, pack_rows(*part), len(part[1]), sum(map(len, part[1]))))
+            pieces.append(Arrived(table_id, pack_rows(*part), *part, sum(map(len, part[1]))))
     return pieces
 
 
@@ -131,7 +134,7 @@ class Restoring(TableRestore):
         pieces = iter([piece for piece in some_pieces() if piece.table_id in wanted])
         taken = count(1)
 
-        def take() -> Piece | None:
+        def take() -> Arrived | None:
             if next(taken) == fail_at:
                 raise UnfitArchive("a block is damaged")
             return next(pieces, None)
@@ -178,14 +181,23 @@ def test_tables_come_back_as_they_were(data: DirectData, may_pack: bool) -> None
     assert scratch_databases(data.catalog) == []
 
 
+def test_rows_are_not_unpacked_where_they_are_at_hand(data: DirectData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unpack(packed: bytes) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("model.effect.unpack_rows", unpack)
+    restore(data, True, target(7, "shop.orders"))
+    assert data.rows(TableName("shop", "orders")) == some_rows(3000)
+
+
 def test_nothing_is_seen_before_the_last_entry(data: DirectData, may_pack: bool) -> None:
     restoring = Restoring(data, [target(7, "shop.orders")], may_pack)
     seen = []
     whole = data.commit
 
-    def commit(effects, durability):
+    def commit(effects, durability, made=None):
         seen.append(sorted(data.catalog.databases["shop"].tables))
-        whole(effects, durability)
+        whole(effects, durability, made)
 
     data.commit = commit
     restoring.run()
@@ -220,11 +232,11 @@ def test_a_failure_at_any_commit_leaves_the_server_as_it_was(data: DirectData, m
 def test_a_log_that_is_full_is_waited_for(data: DirectData, may_pack: bool) -> None:
     whole, refused = data.commit_later, []
 
-    def commit_later(effects):
+    def commit_later(effects, made):
         if len(refused) < 3:
             refused.append(effects)
             raise Overloaded("too much waits for the disk")
-        return whole(effects)
+        return whole(effects, made)
 
     data.commit_later = commit_later
     (rows, _), _ = restore(data, may_pack, target(7, "shop.orders"))
@@ -242,9 +254,9 @@ def test_no_more_is_under_way_than_the_log_may_hold(
     under_way = 0
     whole = data.commit_later
 
-    def commit_later(effects):
+    def commit_later(effects, made):
         nonlocal under_way
-        wait = whole(effects)
+        wait = whole(effects, made)
         under_way += 1
         seen.append(under_way)
 
