@@ -126,6 +126,9 @@ class Fibers(Protocol):
     def breathe(self) -> None:
         """Call it often in a long run (say, every 50 rows): after a time slice the reactor and others get a turn."""
 
+    def run_s(self) -> float:
+        """For how many seconds the reactor and others have not had a turn."""
+
 
 class QueryContext:
     """Who asks, and how the query's run is tied to its surroundings. The global optargs are the evaluator's to parse.

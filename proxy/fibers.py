@@ -319,6 +319,10 @@ class FiberPool:
             if fiber.interruption is not None:
                 self._raise_interruption(fiber)
 
+    def run_s(self) -> float:
+        """For how many seconds the fiber has run since others had a turn."""
+        return self.seconds() - self.slice_began_s
+
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _raise_interruption(self, fiber: Fiber) -> None:

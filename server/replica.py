@@ -106,7 +106,7 @@ class Newest(Protocol):
 
     def get(self, table_id: int, key: bytes) -> bytes | None: ...
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
-    def is_staged(self, table_id: int, key: bytes) -> bool: ...
+    def staged_at(self, table_id: int, key: bytes) -> int: ...
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None: ...
     def settle(self, applied_index: int) -> None: ...
     def drop(self) -> None: ...
@@ -218,10 +218,14 @@ class Replica:
         self._await_leadership(read_mode)
         if self._soft[0] <= self._log.applied_index:
             return True
-        if not self._head.is_staged(table_id, key):
+        staged_at = self._head.staged_at(table_id, key)
+        if not staged_at:
             return False
-        self._wait_for_soft_writes()
-        return True
+        if staged_at >= self._soft[0]:
+            self._wait_for_soft_writes()
+            return True
+        self._wait_for_soft_writes(staged_at)
+        return self._soft[0] <= self._log.applied_index
 
     def can_get(self) -> bool:
         """Whether any row may be read now in mode "single": `prepare_get` would not wait. False if in doubt."""
@@ -348,10 +352,11 @@ class Replica:
     def _wait_until_applied(self, place: tuple[int, int]) -> None:
         self._fibers.wait_for(lambda done: self._log.when_applied(*place, done))
 
-    def _wait_for_soft_writes(self) -> None:
+    def _wait_for_soft_writes(self, up_to: int | None = None) -> None:
+        """Returns when those that were acknowledged so far are applied, up to a log index if it is given."""
         soft = self._soft
         try:
-            self._wait_until_applied(soft)
+            self._wait_until_applied(soft if up_to is None else (up_to, soft[1]))
         except LeadershipLost:
             if self._soft == soft:  # they are gone with the old leader, as soft writes may be
                 self._soft = NOTHING_PROPOSED

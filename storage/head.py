@@ -64,11 +64,11 @@ class Head:
                 found[at] = staged[name][1]
         return found
 
-    def is_staged(self, table_id: int, key: bytes) -> bool:
-        """Whether something in the log, not applied yet, puts or deletes this row."""
+    def staged_at(self, table_id: int, key: bytes) -> int:
+        """The newest log index, not applied yet, that puts or deletes this row; 0 if there is none."""
         if table_id in self._packed:
             self._unpack(table_id)
-        return (table_id, key) in self._rows or table_id in self._dropped
+        return max(self._rows.get((table_id, key), _NOT_STAGED)[0], self._dropped.get(table_id, 0))
 
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None:
         """Adds the effects of an entry just appended to the leader's log; log indexes grow."""

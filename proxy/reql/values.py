@@ -21,6 +21,16 @@ from proxy.reql.rowcode import MIN_ROWS, RowCode, row_code
 PLAIN: Final = frozenset({type(None), bool, int, float, str, list, dict})
 """The Python types of data. Anything else is a Value (or MINVAL/MAXVAL)."""
 
+ROWS_A_BREATH: Final = 32
+
+
+def in_turns(env: Any, rows: list[Any]) -> Iterator[Any]:
+    """The rows one by one, for functions of any cost; others have a turn now and then."""
+    breathe = env.fibers.breathe
+    for at in range(0, len(rows), ROWS_A_BREATH):
+        yield from rows[at : at + ROWS_A_BREATH]
+        breathe()
+
 
 class Value:
     """What is not a datum. `type_label` is the name in type errors."""
@@ -241,7 +251,7 @@ class Func(Value):
         """`datum` of every row: the hot loop of map, filter, group and aggregations."""
         slots = self.slots
         if len(slots) != 1:
-            return [self.datum(row) for row in rows]
+            return [self.datum(row) for row in in_turns(self.env, rows)]
         code = self.row_code(len(rows))
         if code is not None:
             return self.use_code(code.each, rows, self.datum)
@@ -249,7 +259,7 @@ class Func(Value):
         values = env.slots
         out: list[Any] = []
         add = out.append
-        for row in rows:
+        for row in in_turns(env, rows):
             values[slot] = row
             value = run(env)
             if value.__class__ not in PLAIN:

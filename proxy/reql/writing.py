@@ -23,6 +23,7 @@ Decide = Callable[[Any], Any]
 
 MAX_BATCH_ROWS: Final = 500
 MAX_BATCH_BYTES: Final = 4 << 20
+MAX_BATCH_S: Final = 0.02  # where functions are costly: nobody else has a turn before the batch is proposed
 MAX_STORED_ARRAY: Final = 100_000
 
 NO_CHANGES: Final = 0
@@ -142,6 +143,9 @@ class Unbroken:
 
     def breathe(self) -> None:
         """Others wait until the batch is proposed."""
+
+    def run_s(self) -> float:
+        raise AssertionError("whether a batch has taken long is asked where it is written")
 
 
 UNBROKEN: Final = Unbroken()
@@ -286,7 +290,12 @@ class RowWriter:
 
     @property
     def is_full(self) -> bool:
-        return len(self._effects) >= MAX_BATCH_ROWS or self._bytes >= MAX_BATCH_BYTES
+        """Whether the batch is to be committed before the next row is looked at."""
+        return (
+            len(self._effects) >= MAX_BATCH_ROWS
+            or self._bytes >= MAX_BATCH_BYTES
+            or (self._fibers is not None and self._fibers.run_s() >= MAX_BATCH_S)
+        )
 
     def flush(self, is_last: bool = False) -> None:
         """Commits what was collected; returns when it is as durable as asked for.
@@ -309,6 +318,7 @@ class RowWriter:
                 self._env.promise = self._env.data.promise(effects, self._durability)
             else:
                 self._env.data.commit(effects, self._durability)
+                self._env.fibers.breathe()  # a soft commit may not have waited
         elif has_looked and self._durability == "hard":
             self._env.data.confirm()
         elif has_looked:

@@ -82,6 +82,9 @@ class InstantFibers:
     def breathe(self) -> None:
         """Nobody else wants a turn."""
 
+    def run_s(self) -> float:
+        return 0.0
+
 
 class SmallWorld:
     """The World port: one database `test`, a clock that stands still, dice that fall the same way every time."""

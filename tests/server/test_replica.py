@@ -68,8 +68,10 @@ class Head:
     def stage(self, log_index, effects):
         self.staged.append((log_index, effects))
 
-    def is_staged(self, table_id, key):
-        return any(effect[1:3] == (table_id, key) for _, effects in self.staged for effect in effects)
+    def staged_at(self, table_id, key):
+        return max(
+            (at for at, effects in self.staged for effect in effects if effect[1:3] == (table_id, key)), default=0
+        )
 
     def settle(self, applied_index):
         self.staged = [staged for staged in self.staged if staged[0] > applied_index]
@@ -251,6 +253,17 @@ def test_a_get_waits_for_soft_writes_of_its_own_row_only(world):
     assert own.result is True
     log.can_serve = False
     assert isinstance(Run(replica.prepare_get, "single", 1, b"other").result, NotLeader)
+
+
+def test_a_get_waits_for_no_soft_write_after_that_of_its_row(world):
+    log, _, replica = world
+    for key in (b"k", b"other", b"k2"):
+        Run(replica.commit, [(PUT_ROW, 1, key, b"{}")], "soft")
+    own, last = (Run(replica.prepare_get, "single", 1, key) for key in (b"k", b"k2"))
+    log.apply(1)
+    assert own.result is False and not last.ended
+    log.apply()
+    assert last.result is True
 
 
 def test_with_leadership_everything_in_flight_is_forgotten(world):

@@ -25,20 +25,20 @@ def test_staged_rows_hide_applied_ones_until_settled() -> None:
     assert head.get(1, b"a") == row(id=0)
     head.stage(2, [put(1, b"a", id=1), put(1, b"b", id=2)])
     head.stage(3, [delete(1, b"a")])
-    assert head.is_staged(1, b"a") and head.is_staged(1, b"b") and not head.is_staged(1, b"c")
+    assert [head.staged_at(1, key) for key in (b"a", b"b", b"c")] == [3, 2, 0]
     assert head.get(1, b"a") is None and head.get(1, b"b") == row(id=2) and head.count_in_flight == 3
     machine.apply([(2, encode([put(1, b"a", id=1), put(1, b"b", id=2)], 0))])
     head.settle(2)
     assert head.get(1, b"a") is None and head.get(1, b"b") == row(id=2) and head.count_in_flight == 1
     machine.apply([(3, encode([delete(1, b"a")], 0))])
     head.settle(3)
-    assert head.get(1, b"a") is None and head.count_in_flight == 0 and not head.is_staged(1, b"a")
+    assert head.get(1, b"a") is None and head.count_in_flight == 0 and not head.staged_at(1, b"a")
 
 
 def test_dropping_forgets_what_may_never_come() -> None:
     head = Head(machine_with_table().store)
     head.stage(2, [put(1, b"a", id=9), (Kind.DROP_TABLE, 1)])
-    assert head.get(1, b"a") is None and head.is_staged(1, b"any row of a table that goes")
+    assert head.get(1, b"a") is None and head.staged_at(1, b"any row of a table that goes") == 2
     head.drop()
     assert head.get(1, b"a") == row(id=0) and head.count_in_flight == 0
     assert 1 in head.catalog.tables
@@ -50,12 +50,12 @@ def test_packed_rows_in_flight_are_seen_hidden_and_forgotten() -> None:
     rows = (PUT_ROWS, 1, pack_rows([b"a", b"b"], [row(id=1), row(id=2)]))
     head.stage(2, [rows])
     head.stage(3, [put(1, b"b", id=3)])
-    assert head.is_staged(1, b"a") and head.get(1, b"a") == row(id=1) and head.get(1, b"b") == row(id=3)
+    assert head.staged_at(1, b"a") and head.get(1, b"a") == row(id=1) and head.get(1, b"b") == row(id=3)
     head.stage(4, [rows])
     head.stage(5, [(Kind.DROP_TABLE, 1)])
     assert head.get(1, b"a") is None and head.get(1, b"b") is None
     head.drop()
-    assert head.get(1, b"a") == row(id=0) and head.count_in_flight == 0 and not head.is_staged(1, b"b")
+    assert head.get(1, b"a") == row(id=0) and head.count_in_flight == 0 and not head.staged_at(1, b"b")
 
 
 def test_a_drop_in_flight_hides_the_rows_and_the_names() -> None:
@@ -111,11 +111,11 @@ def test_head_is_the_state_after_everything_staged(
         for key in looked_at:
             assert head.get(1, key.encode()) == early.store.get(1, key.encode())
             assert head.get_many(1, [key.encode()]) == [early.store.get(1, key.encode())]
-            assert head.get(1, key.encode()) == late.store.get(1, key.encode()) or head.is_staged(1, key.encode())
+            assert head.get(1, key.encode()) == late.store.get(1, key.encode()) or head.staged_at(1, key.encode())
     late.apply(waiting)
     head.settle(len(steps) + 1)
     assert head.count_in_flight == 0 and late.store.state_hash() == early.store.state_hash()
-    assert not any(head.is_staged(1, key) for key in (b"a", b"b", b"c"))
+    assert not any(head.staged_at(1, key) for key in (b"a", b"b", b"c"))
 
 
 def test_many_rows_are_what_each_of_them_is() -> None:

@@ -31,6 +31,7 @@ from proxy.reql.values import (
     as_func,
     as_string,
     as_table,
+    in_turns,
     wrong_type,
 )
 
@@ -311,12 +312,12 @@ class Reduce(Terminal):
             accumulator, at = rows[0], 1
         func = self._func
         if len(func.slots) != 2:
-            for row in rows[at:]:
+            for row in in_turns(env, rows[at:]):
                 accumulator = func.datum(accumulator, row)
             return accumulator
         left, right = func.slots
         run, values = func.run, func.env.slots
-        for row in rows[at:]:
+        for row in in_turns(env, rows[at:]):
             values[left] = accumulator
             values[right] = row
             accumulator = run(func.env)

@@ -17,6 +17,7 @@ from proxy.reql.streams import MAX_CHUNK, MapRows, RowOperation, Rows, Stream, p
 from proxy.reql.tables import StoredTable
 from proxy.reql.terms.fields import FieldFunc
 from proxy.reql.terms.group import value_reader
+from proxy.reql.terms.sorting import places_in_order
 from proxy.reql.values import Table, TableSlice, as_string, check_array_size
 
 FIRST_LOOK: Final = 8
@@ -87,7 +88,7 @@ def distinct(env: Any, value: Any, *, path: Path, index: str | None = None) -> A
     if kinds <= {int, float} or kinds <= {str}:
         return sorted(values)
     keys = [key if key.__class__ is tuple else order.sort_key(key) for key in found]
-    return [values[at] for at in sorted(range(len(values)), key=keys.__getitem__)]
+    return [values[at] for at in places_in_order(env, keys)]
 
 
 def _of_table(env: Any, part: TableSlice, index: str | None, path: Path) -> Stream | None:

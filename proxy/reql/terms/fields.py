@@ -12,7 +12,7 @@ from model.errors import Path, ReqlNonExistenceError
 from proxy.reql.absent import NoAttribute
 from proxy.reql.partial import Fields, fields_read
 from proxy.reql.registry import fail
-from proxy.reql.values import PLAIN, Func, NativeFunc, SingleSelection, Value, as_datum, wrong_kind
+from proxy.reql.values import PLAIN, Func, NativeFunc, SingleSelection, Value, as_datum, in_turns, wrong_kind
 
 ABSENT: Final = object()
 """Stands for the value of a function that failed with a non-existence error."""
@@ -117,7 +117,7 @@ def _each_or(func: Func, rows: list[Any], instead: Any) -> list[Any]:
             return func.use_code(code.each, rows, lambda row: _one_or(func, row, instead))
         slot, run, env = func.slots[0], func.run, func.env
         values = env.slots
-        for row in rows:
+        for row in in_turns(env, rows):
             values[slot] = row
             try:
                 value = run(env)
@@ -125,7 +125,7 @@ def _each_or(func: Func, rows: list[Any], instead: Any) -> list[Any]:
             except ReqlNonExistenceError:
                 add(instead)
         return out
-    for row in rows:
+    for row in in_turns(func.env, rows):
         try:
             add(datum(row))
         except ReqlNonExistenceError:

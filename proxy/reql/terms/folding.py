@@ -9,7 +9,7 @@ from model.errors import Path, ReqlQueryLogicError
 from proxy.reql.ids import Term
 from proxy.reql.registry import fail, term
 from proxy.reql.streams import Rows, Stream, plain_stream, settle
-from proxy.reql.values import Func, as_datum, as_func
+from proxy.reql.values import Func, as_datum, as_func, in_turns
 
 
 @term(
@@ -39,7 +39,7 @@ def fold(
         return settle(env, Folded(stream, base, func, emit, final_emit, path))
     accumulator = base
     for rows in stream.chunks(env):
-        for row in rows:
+        for row in in_turns(env, rows):
             accumulator = func.datum(accumulator, row)
     return accumulator if final_emit is None else final_emit.datum(accumulator)
 
@@ -66,7 +66,7 @@ class Folded(Stream):
         step, emit = self._func.datum, self._emit.datum
         accumulator = self._accumulator
         out: Rows = []
-        for row in rows:
+        for row in in_turns(env, rows):
             previous, accumulator = accumulator, step(accumulator, row)
             out += self._emitted(emit(previous, row, accumulator))
         self._accumulator = accumulator

@@ -31,7 +31,17 @@ from proxy.reql.streams import (
 from proxy.reql.tables import StoredTable
 from proxy.reql.terms.fields import ABSENT, FieldFunc, each_or, fields_of, func_or_field
 from proxy.reql.terms.sequences import ConcatMap
-from proxy.reql.values import Func, Grouped, NativeFunc, as_bool, as_datum, as_func_or_constant, as_string, as_table
+from proxy.reql.values import (
+    Func,
+    Grouped,
+    NativeFunc,
+    as_bool,
+    as_datum,
+    as_func_or_constant,
+    as_string,
+    as_table,
+    in_turns,
+)
 
 # ---- inner_join and outer_join ---------------------------------------------------------------------------------
 
@@ -137,7 +147,9 @@ class _Pairs:
 def _matching(env: Any, condition: Condition, right: Right, left_row: Any) -> Iterator[Rows]:
     for rows in right.chunks():
         func = condition()
-        yield [{"left": left_row, "right": row} for row in rows if as_bool(env, func.datum(left_row, row))]
+        yield [
+            {"left": left_row, "right": row} for row in in_turns(env, rows) if as_bool(env, func.datum(left_row, row))
+        ]
 
 
 def _inner(env: Any, condition: Condition, right: Right) -> Pairs:

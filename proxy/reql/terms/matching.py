@@ -12,7 +12,7 @@ from model import datum as d
 from model import order
 from model.errors import Path, ReqlEmptyUserError, ReqlError, ReqlNonExistenceError
 from proxy.reql.partial import Fields, fields_read
-from proxy.reql.values import PLAIN, Func, NativeFunc
+from proxy.reql.values import PLAIN, Func, NativeFunc, in_turns
 
 Default = Callable[[], bool]
 
@@ -36,14 +36,14 @@ class Predicate:
         if self._flat is not None:
             return self._keep_flat(rows, self._flat)
         if func.matches_object or len(func.slots) != 1:
-            return [row for row in rows if self.holds(row)]
+            return [row for row in in_turns(func.env, rows) if self.holds(row)]
         code = func.row_code(len(rows))
         if code is not None:
             return func.use_code(code.keep, rows, self.holds)
         slot, run, env = func.slots[0], func.run, func.env
         values = env.slots
         out: list[Any] = []
-        for row in rows:
+        for row in in_turns(env, rows):
             values[slot] = row
             try:
                 value = run(env)

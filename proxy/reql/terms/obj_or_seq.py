@@ -26,6 +26,7 @@ from proxy.reql.values import (
     as_bool,
     as_datum,
     describe_short,
+    in_turns,
 )
 
 MAP: Final = "map"  # on a sequence: the result for each object
@@ -268,15 +269,16 @@ class ForEachObject(Operation):
         if poly == SKIP_MAP:
             return self._skip_map(rows)
         if poly == FILTER:
-            return [row for row in rows if self._holds(row)]
+            return [row for row in in_turns(env, rows) if self._holds(row)]
         if not rows:
             return rows
         out = [one(rows[0])]  # prepares, unless it has to be done for every row
         for_object = self._for_object
         if for_object is None:
-            return out + [one(row) for row in rows[1:]]
+            return out + [one(row) for row in in_turns(env, rows[1:])]
         return out + [
-            for_object(row) if row.__class__ is dict and d.PTYPE_KEY not in row else one(row) for row in rows[1:]
+            for_object(row) if row.__class__ is dict and d.PTYPE_KEY not in row else one(row)
+            for row in in_turns(env, rows[1:])
         ]
 
     def _holds(self, row: Any) -> bool:
@@ -289,7 +291,7 @@ class ForEachObject(Operation):
         out: Rows = []
         add = out.append
         one = self._one
-        for row in rows:
+        for row in in_turns(self._env, rows):
             try:
                 value = one(row)
                 if value.__class__ not in PLAIN:

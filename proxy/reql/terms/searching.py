@@ -12,7 +12,7 @@ from proxy.reql.ids import Term
 from proxy.reql.registry import term
 from proxy.reql.streams import Rows, Stream, plain_stream, settle
 from proxy.reql.terms.matching import Predicate
-from proxy.reql.values import Func, as_bool, as_datum
+from proxy.reql.values import Func, as_bool, as_datum, in_turns
 
 
 @term(Term.IS_EMPTY, "is_empty", "1")
@@ -43,7 +43,7 @@ def contains(env: Any, value: Any, *wanted: Any) -> bool:
         if len(data) == 1 and not funcs:
             return _contains_one(env, stream, data[0])
         for rows in stream.chunks(env):
-            for row in rows:
+            for row in in_turns(env, rows):
                 _drop_first(data, [order.equal(want, row) for want in data])
                 _drop_first(funcs, (as_bool(env, func.datum(row)) for func in funcs))
                 if not data and not funcs:

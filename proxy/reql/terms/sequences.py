@@ -35,6 +35,7 @@ from proxy.reql.values import (
     as_func,
     as_func_or_constant,
     as_integer,
+    in_turns,
     wrong_kind,
 )
 
@@ -84,7 +85,8 @@ class SideBySide(Stream):
                 waiting[at] = rows
         size = min(map(len, waiting))  # 0: one of them, maybe a changefeed, has nothing yet
         call = self._func.datum
-        out = [call(*rows) for rows in zip(*(islice(rows, size) for rows in waiting), strict=True)]
+        rows_of_each = [*zip(*(islice(rows, size) for rows in waiting), strict=True)]
+        out = [call(*rows) for rows in in_turns(env, rows_of_each)]
         self._waiting = [rows[size:] for rows in waiting]
         return out
 

@@ -6,6 +6,7 @@ One rule: positions are bytes of UTF-8 in `match`, as RE2 gives them, and charac
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from typing import Any, Final
 
@@ -58,9 +59,8 @@ def match(env: Any, text: str, pattern: str) -> dict[str, Any] | None:
 
 # ---- split -----------------------------------------------------------------------------------------------------
 
-_SPACES: Final = frozenset(
-    map(chr, [*range(9, 14), 32, 133, 160, 5760, *range(8192, 8203), 8232, 8233, 8239, 8287, 12288])
-)
+_SPACES: Final = [*range(9, 14), 32, 133, 160, 5760, *range(8192, 8203), 8232, 8233, 8239, 8287, 12288]
+_WORD: Final = re.compile(f"[^{''.join(map(chr, _SPACES))}]+")
 
 
 @term(Term.SPLIT, "split", "1..3", takes=(as_string, as_datum, as_integer))
@@ -77,7 +77,8 @@ def split(env: Any, text: str, separator: Any = None, most: int = -1) -> list[st
     if separator is None:
         parts = _words(text, most)
     elif separator == "":
-        parts = _characters(text, most)
+        # One part too many is enough to know that there are too many.
+        parts = _characters(text, most if most >= 0 else env.array_limit)
     else:
         parts = text.split(separator, most)
     check_array_size(env, len(parts))
@@ -85,22 +86,20 @@ def split(env: Any, text: str, separator: Any = None, most: int = -1) -> list[st
 
 
 def _words(text: str, most: int) -> list[str]:
+    if most < 0:
+        return _WORD.findall(text)
     parts: list[str] = []
-    begin: int | None = None  # where the word that is being read began
-    for at, letter in enumerate(text):
-        if letter in _SPACES:
-            if begin is not None:
-                parts.append(text[begin:at])
-                begin = None
-        elif begin is None:
-            if len(parts) == most:
-                return [*parts, text[at:]]
-            begin = at
-    return parts if begin is None else [*parts, text[begin:]]
+    for word in _WORD.finditer(text):
+        if len(parts) == most:
+            return [*parts, text[word.start() :]]
+        parts.append(word[0])
+    return parts
 
 
 def _characters(text: str, most: int) -> list[str]:
-    """Each character together with the combining marks behind it."""
+    """Each character together with the combining marks behind it; after so many parts the rest as one."""
+    if text.isascii():
+        return list(text) if len(text) <= most else [*text[:most], text[most:]]
     parts: list[str] = []
     begin = 0
     for at in range(1, len(text) + 1):
