@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from consensus.links import NONCE_BYTES, Channel, Greeting, LinkBroken, LinkRefused, Peer
+from consensus.links import NONCE_BYTES, Channel, Greeting, LinkBroken, LinkRefused, Peer, SlicedFrame
 from consensus.messages import LOCAL_KINDS, STORAGE, BadMessage, Kind, Message, decode_message
 from consensus.shipping import Receiver, decode_word
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("rewinddb.consensus")
 
-WRITE_BYTES: Final = 1 << 20
-"""A larger frame goes to the socket in parts of this size, so that a slow link shows that it moves."""
+SLICE_BYTES: Final = 128 << 10
+"""A larger frame is proved, then written, in slices of this size: 0.05 ms each, with a turn for others between them."""
 
 _PASSED_ON: Final = frozenset({Kind.PROPOSE, Kind.READ_INDEX, Kind.TRANSFER})
 """Kinds that a follower passes on for another: their sender need not be who sends them here."""
@@ -48,8 +48,11 @@ class Connection(Protocol):
         self._heard_s = links.reactor.seconds()
         """When something came, or the socket took something."""
         self._timer: Any = None
-        self._waiting: deque[bytes | memoryview] = deque()
+        self._waiting: deque[tuple[Channel, bytes]] = deque()
         self.waiting_bytes = 0
+        self._sliced: SlicedFrame | None = None
+        """The large frame that is being sent, before those that wait."""
+        self._is_step_due = False
         self._is_paused = False
         self.problem = ""
         self.sent_bytes = 0
@@ -111,6 +114,7 @@ class Connection(Protocol):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._waiting.clear()
+        self._sliced = None
         self.waiting_bytes = 0
         self.gone(self.problem or reason.getErrorMessage())
 
@@ -118,30 +122,50 @@ class Connection(Protocol):
 
     def send(self, channel: Channel, payload: bytes) -> bool:
         """Send a frame; False if it was dropped: too large, or too much waits already."""
-        if len(payload) > self._limits.frame_bytes:
-            _log.error("a frame of %d bytes is above the limit of %d", len(payload), self._limits.frame_bytes)
+        size = len(payload)
+        if size > self._limits.frame_bytes:
+            _log.error("a frame of %d bytes is above the limit of %d", size, self._limits.frame_bytes)
             return False
-        if self.waiting_bytes and self.waiting_bytes + len(payload) > self._limits.buffer_bytes:
+        if size <= SLICE_BYTES and self._sliced is None and not self._waiting and not self._is_paused:
+            self._write(self._greeting.outgoing.pack(channel, payload))
+            return True
+        if self.waiting_bytes and self.waiting_bytes + size > self._limits.buffer_bytes:
             return False
-        self._write(self._greeting.outgoing.pack(channel, payload))
+        self._waiting.append((channel, payload))
+        self.waiting_bytes += size
+        self._step_soon()
         return True
 
     def _write(self, data: bytes) -> None:
-        self.sent_bytes += len(data)
-        if not self._is_paused and not self._waiting and len(data) <= WRITE_BYTES:
-            if data:
-                self._socket.write(data)
-            return
-        view = memoryview(data)
-        self._waiting.extend(view[at : at + WRITE_BYTES] for at in range(0, len(data), WRITE_BYTES))
-        self.waiting_bytes += len(data)
-        self._write_waiting()
+        if data:
+            self.sent_bytes += len(data)
+            self._socket.write(data)
 
-    def _write_waiting(self) -> None:
-        while self._waiting and not self._is_paused:
-            part = self._waiting.popleft()
-            self.waiting_bytes -= len(part)
-            self._socket.write(bytes(part))
+    def _step_soon(self) -> None:
+        if not self._is_step_due:
+            self._is_step_due = True
+            self._links.soon(self._step)
+
+    def _step(self) -> None:
+        """Sends what waits, up to the next slice of a large frame."""
+        self._is_step_due = False
+        while self._sliced is None and self._waiting and not self._is_paused:
+            channel, payload = self._waiting.popleft()
+            if len(payload) > SLICE_BYTES:
+                self._sliced = self._greeting.outgoing.begin(channel, payload)
+            else:
+                self.waiting_bytes -= len(payload)
+                self._write(self._greeting.outgoing.pack(channel, payload))
+        frame = self._sliced
+        if frame is None or self._is_paused:
+            return
+        part = frame.step(SLICE_BYTES)
+        self._write(part)
+        if frame.is_given_out:
+            self._sliced = None
+            self.waiting_bytes -= frame.size
+        if self._sliced is not None or self._waiting:
+            self._step_soon()
 
     def pauseProducing(self) -> None:
         """The socket is full."""
@@ -151,7 +175,8 @@ class Connection(Protocol):
         """The socket takes more."""
         self._is_paused = False
         self._heard_s = self._reactor.seconds()
-        self._write_waiting()
+        if self._sliced is not None or self._waiting:
+            self._step_soon()
 
     def stopProducing(self) -> None:
         """The connection is gone."""

@@ -150,6 +150,40 @@ Admit = Callable[[int, str], str]
 """`admit(member_id, server_id)`: why that server is not let in, or ""."""
 
 
+class SlicedFrame:
+    """A frame of which the code is worked out slice by slice, and that is then given out slice by slice."""
+
+    __slots__ = ("_at", "_channel", "_finish", "_head", "_update", "_view", "size")
+
+    def __init__(
+        self, channel: Channel, payload: bytes, update: Callable[[memoryview], object], finish: Callable[[], bytes]
+    ) -> None:
+        self._channel = channel
+        self._view = memoryview(payload)
+        self.size = len(payload)
+        self._update = update
+        self._finish = finish
+        self._head = b""
+        self._at = 0
+
+    def step(self, size: int) -> bytes:
+        """Works on at most `size` bytes of the payload: the next bytes to send; none while the code is worked out."""
+        part = self._view[self._at : self._at + size]
+        self._at += len(part)
+        if self._head:
+            return bytes(part)
+        self._update(part)
+        if self._at < len(self._view):
+            return b""
+        self._head, self._at = _HEAD.pack(self._at, self._channel, self._finish()), 0
+        return self._head
+
+    @property
+    def is_given_out(self) -> bool:
+        """Whether `step` has given out all of it."""
+        return bool(self._head) and self._at == len(self._view)
+
+
 class Frames:
     """One direction of a link: makes frames, or takes them apart. Until it has a key, their codes are zeros.
 
@@ -174,20 +208,39 @@ class Frames:
     def _mac(self, channel: int, payload: bytes) -> bytes:
         if not self._key:
             return bytes(MAC_BYTES)
-        place = _COUNT.pack(self._count, channel)
-        self._count += 1
         if len(payload) >= self._large_bytes:
-            once = blake2b(place, key=self._key, digest_size=POLY1305_KEY_BYTES, person=b"large frame").digest()
-            return Poly1305.generate_tag(once, payload)
-        code = blake2b(place, key=self._key, digest_size=MAC_BYTES)
+            return Poly1305.generate_tag(self._key_of_large(channel), payload)
+        code = blake2b(self._next_place(channel), key=self._key, digest_size=MAC_BYTES)
         code.update(payload)
         return code.digest()
 
+    def _next_place(self, channel: int) -> bytes:
+        place = _COUNT.pack(self._count, channel)
+        self._count += 1
+        return place
+
+    def _key_of_large(self, channel: int) -> bytes:
+        place = self._next_place(channel)
+        return blake2b(place, key=self._key, digest_size=POLY1305_KEY_BYTES, person=b"large frame").digest()
+
     def pack(self, channel: Channel, payload: bytes) -> bytes:
         """A frame. Raises `LinkBroken` if it is too large for the other side."""
-        if len(payload) > self.max_bytes:
-            raise LinkBroken(f"A frame of {len(payload)} bytes is above the limit of {self.max_bytes}.")
+        self._check(len(payload))
         return _HEAD.pack(len(payload), channel, self._mac(channel, payload)) + payload
+
+    def begin(self, channel: Channel, payload: bytes) -> SlicedFrame:
+        """A large frame, to be made in slices and sent before any other one. Raises `LinkBroken`, as `pack`."""
+        size = len(payload)
+        self._check(size)
+        if size >= self._large_bytes:
+            large = Poly1305(self._key_of_large(channel))
+            return SlicedFrame(channel, payload, large.update, large.finalize)
+        code = blake2b(self._next_place(channel), key=self._key, digest_size=MAC_BYTES)
+        return SlicedFrame(channel, payload, code.update, code.digest)
+
+    def _check(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise LinkBroken(f"A frame of {size} bytes is above the limit of {self.max_bytes}.")
 
     def feed(self, data: bytes) -> Iterator[tuple[Channel, bytes]]:
         """The frames that are whole now. Raises `LinkBroken`: nothing after that is to be believed."""
@@ -200,7 +253,8 @@ class Frames:
             end = _HEAD.size + length
             if len(buffer) < end:
                 return
-            payload = bytes(buffer[_HEAD.size : end])
+            with memoryview(buffer) as view:
+                payload = bytes(view[_HEAD.size : end])
             del buffer[:end]
             if not hmac.compare_digest(mac, self._mac(channel, payload)):
                 raise LinkBroken("A frame was changed, repeated or left out on its way.")

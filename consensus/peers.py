@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from twisted.internet.protocol import Factory
@@ -214,6 +215,7 @@ class PeerLinks:
     sides of every link; without it the identity must have a secret. `admit(member_id, server_id)` says why a
     server is not let in, or "". `on_query(member_id, payload)` gets what `send_query` of another server sent,
     `on_unheard(member_id)` hears that the connection that a member made is gone, and so may be what it sent last.
+    `soon(call)` runs a call in the next turn of the reactor; `loop.call_soon` costs the least.
     """
 
     def __init__(
@@ -227,6 +229,7 @@ class PeerLinks:
         admit: Callable[[int, str], str] | None = None,
         on_query: Callable[[int, bytes], None] | None = None,
         on_unheard: Callable[[int], None] | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
         limits: LinkLimits | None = None,
     ) -> None:
         if tls is None and not identity.secret:
@@ -235,6 +238,7 @@ class PeerLinks:
         self.member = cast(Member, member)
         """Set before `start`, where the node is made after its links."""
         self.reactor: Reactor = reactor
+        self.soon = soon or partial(self.reactor.callLater, 0)
         self.shelf: Shelf = shelf or NoShelf()
         self.limits = limits or LinkLimits()
         self.admit = admit or self._admit_known
