@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,8 @@ from twisted.python.failure import Failure
 
 from consensus.connections import Incoming, Outgoing
 from consensus.links import Channel, Identity, LinkLimits
-from consensus.messages import Kind, Message, encode_message
+from consensus.messages import Kind, Message, encode_message, entries_bytes
+from consensus.pacing import Pace
 from consensus.raftlog import SnapshotUnavailable
 from consensus.shipping import Shelf, Shipper, Sink, Source
 from model.errors import BadSetting
@@ -50,6 +52,8 @@ class Member(Protocol):
     def receive(self, message: Message) -> None: ...
     def report_unreachable(self, member: int) -> None: ...
     def report_snapshot(self, member: int, delivered: bool) -> None: ...
+    def can_wait_for(self, member: int) -> bool:
+        """Whether a member that is behind may be brought up at a pace that leaves time for others."""
 
 
 class NoShelf:
@@ -95,7 +99,14 @@ class Link:
             self._report_snapshot,
             piece_bytes=links.limits.piece_bytes,
             give_up_s=links.limits.ship_give_up_s,
+            wait_s=self._wait_s,
+            sent=self._sent,
+            later=links.reactor.callLater,
         )
+        self._pace = Pace()
+        self._held: deque[Message] = deque()
+        """Entries for later, for a member that is behind, and what has to stay behind them."""
+        self._release_call: Any = None
         self._retry_s = links.limits.retry_first_s
         self._connector: Any = None
         self._retry: Any = None
@@ -121,6 +132,7 @@ class Link:
         if self.connection is not None:
             self.status.sent_bytes += self.connection.sent_bytes
             self.connection = None
+            self._forget_held()
             self.shipper.link_down()
             self.links.member.report_unreachable(self.member_id)
         if problem != self.status.problem:
@@ -141,6 +153,7 @@ class Link:
     def close(self) -> None:
         """End the link for good."""
         self._is_open = False
+        self._forget_held()
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         if self.connection is not None:
@@ -154,10 +167,52 @@ class Link:
         for message in messages:
             if message.kind is Kind.SNAPSHOT:
                 self.shipper.ship(message, self.links.reactor.seconds())
-            elif connection is None or not connection.send(Channel.RAFT, encode_message(message)):
-                self.status.dropped += 1
-                if message.kind is Kind.APPEND and message.entries:
-                    self.links.unreachable(self.member_id)
+            elif message.kind is Kind.APPEND and connection is not None and (self._held or is_of_the_past(message)):
+                self._held.append(message)
+                self._release()
+            else:
+                self._send(message)
+
+    def _send(self, message: Message) -> None:
+        connection = self.connection
+        if connection is None or not connection.send(Channel.RAFT, encode_message(message)):
+            self.status.dropped += 1
+            if message.kind is Kind.APPEND and message.entries:
+                self.links.unreachable(self.member_id)
+
+    def _release(self) -> None:
+        """Sends what is held as far as the pace allows now, the rest in a while."""
+        if self._release_call is not None:
+            return
+        held, pace, seconds = self._held, self._pace, self.links.reactor.seconds
+        while held:
+            wait_s = self._wait_s()
+            if wait_s > 0:
+                self._release_call = self.links.reactor.callLater(wait_s, self._release_again)
+                return
+            message = held.popleft()
+            if message.entries:
+                now_s = seconds()
+                pace.reached(message.entries[-1].index, message.commit, now_s)
+                pace.sent(entries_bytes(message.entries), now_s)
+            self._send(message)
+
+    def _release_again(self) -> None:
+        self._release_call = None
+        self._release()
+
+    def _forget_held(self) -> None:
+        self._held.clear()
+        if self._release_call is not None:
+            self._release_call.cancel()
+            self._release_call = None
+
+    def _wait_s(self) -> float:
+        wait_s = self._pace.wait_s(self.links.reactor.seconds())
+        return wait_s if wait_s > 0 and self.links.member.can_wait_for(self.member_id) else 0.0
+
+    def _sent(self, size: int) -> None:
+        self._pace.sent(size, self.links.reactor.seconds())
 
     def tick(self) -> None:
         """Some time has passed."""
@@ -170,6 +225,11 @@ class Link:
     def _report_snapshot(self, delivered: bool) -> None:
         # Not from inside `send`, which the core's own work calls.
         self.links.reactor.callLater(0, self.links.member.report_snapshot, self.member_id, delivered)
+
+
+def is_of_the_past(message: Message) -> bool:
+    """Whether a leader's message brings up a member that is behind: its entries are committed, so others have them."""
+    return bool(message.entries) and message.entries[-1].index <= message.commit
 
 
 class _Caller(Factory):

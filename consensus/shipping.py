@@ -145,7 +145,8 @@ class _Shipment:
 class Shipper:
     """The sending side towards one member: one snapshot at a time, the newest one asked for.
 
-    `write` puts a word on the link; `report(delivered)` is called exactly once for each `ship`.
+    `write` puts a word on the link; `report(delivered)` is called exactly once for each `ship`. `wait_s()` tells how
+    long to wait before more is sent, `sent(size)` hears of what is; `later(delay, call)` calls after a wait.
     """
 
     def __init__(
@@ -156,12 +157,19 @@ class Shipper:
         *,
         piece_bytes: int = PIECE_BYTES,
         give_up_s: float = 60.0,
+        wait_s: Callable[[], float] = float,
+        sent: Callable[[int], object] = float,
+        later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         self._shelf = shelf
         self._write = write
         self._report = report
         self._piece_bytes = piece_bytes
         self._give_up_s = give_up_s
+        self._wait_s = wait_s
+        self._sent = sent
+        self._later = later
+        self._is_paused = False
         self._now: _Shipment | None = None
         self._is_linked = False
         self._heard_s = 0.0
@@ -217,16 +225,24 @@ class Shipper:
                 raise LinkBroken(f"A peer wants a snapshot from offset {word.offset} of {shipment.source.size} on.")
             shipment.acked = word.offset
             shipment.sent = max(shipment.sent, word.offset)
-            self._fill_window(shipment)
+            self._fill_window()
         elif isinstance(word, Failed):
             _log.warning("member %x does not take a snapshot: %s", shipment.message.to, word.reason[:500])
             self._end(False)
         else:
             self._end(True)
 
-    def _fill_window(self, shipment: _Shipment) -> None:
+    def _fill_window(self) -> None:
+        shipment = self._now
+        if shipment is None or not self._is_linked or self._is_paused:
+            return
         size, window = shipment.source.size, WINDOW_PIECES * self._piece_bytes
         while shipment.sent < size and shipment.sent < shipment.acked + window:
+            wait_s = self._wait_s()
+            if wait_s > 0 and self._later is not None:
+                self._is_paused = True
+                self._later(wait_s, self._go_on)
+                return
             try:
                 data = shipment.source.read(shipment.sent, min(self._piece_bytes, size - shipment.sent))
             except OSError as error:
@@ -237,6 +253,11 @@ class Shipper:
                 return
             self._write(encode_word(Piece(shipment.ship, shipment.sent, data)))
             shipment.sent += len(data)
+            self._sent(len(data))
+
+    def _go_on(self) -> None:
+        self._is_paused = False
+        self._fill_window()
 
     def _end(self, delivered: bool) -> None:
         shipment, self._now = self._now, None

@@ -150,6 +150,7 @@ class Assembly:
             lambda: self._system.site,
             self._propose,
             on_fatal,
+            lambda: self._clients.queries_total,
         )
         self._images = plug_images(self._backups, self._plug.cluster, reactor)
         self._system.add(*self._plug.tables())

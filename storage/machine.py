@@ -98,6 +98,7 @@ class Machine:
         self.on_index_ready: Callable[[int], None] | None = None
         self.watched: set[int] = set()
         self.index_keys = index_keys
+        self.courtesy: Callable[[], object] | None = None  # called between steps of half a millisecond
         self.turn_s: float | None = None  # how long packed rows are written before others have a turn; None: no turns
         self.catalog = Catalog()
         self._clock = clock
@@ -196,6 +197,9 @@ class Machine:
 
     def _work_out(self, log_index: int, payload: bytes) -> None:
         """Stages what one entry does, and seals parts of it when it is large."""
+        courtesy = self.courtesy
+        if courtesy is not None:
+            courtesy()
         time_ms, effects = self._made_of(log_index, payload) if self._foreseen else decode_stored(payload)
         if effects and effects[0][0] == PUT_ROWS:
             if self._put_new_rows(log_index, effects[0]):
@@ -204,7 +208,11 @@ class Machine:
         rows, ranges = self._staged.rows, self._staged.ranges
         parts, get, stored, tables = self._parts, self.engine.get, self._stored, self._tables
         changes: list[Change] = []
+        if courtesy is not None:
+            courtesy()
         ahead = self._read_ahead(effects) if len(effects) >= MANY_EFFECTS and not (parts or ranges) else {}
+        if courtesy is not None:
+            courtesy()
         for effect in effects:
             kind = effect[0]
             if kind == PUT_ROW:
@@ -335,6 +343,8 @@ class Machine:
         try:
             while parts:
                 part = parts[0]
+                if self.courtesy is not None:
+                    self.courtesy()
                 self.engine.write(part.changes, part.applied_index)
                 for table_id, count in part.counts.items():
                     if count is None:

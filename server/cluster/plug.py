@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,8 +138,10 @@ class ClusterPlug:
             tls=settings.cluster.tls,
             admit=lambda member, server: self.cluster.admit(member, server),
             on_query=self._query_came,
+            soon=partial(timers.callLater, 0),
         )
         self.port = 0
+        self._words = 0  # that other servers have sent so far, nearly all of them for clients
 
     def plug(
         self,
@@ -149,13 +152,17 @@ class ClusterPlug:
         site: Callable[[], Site],
         propose: Callable[[list[Effect]], Deferred[None]],
         on_fatal: Callable[[Exception], None],
+        queries: Callable[[], int],
     ) -> Forwarder:
-        """The evaluator that drivers get: runs queries here or on the leader. Listens on the cluster port."""
+        """The evaluator that drivers get: runs queries here or on the leader. Listens on the cluster port.
+
+        queries: how many clients have sent so far.
+        """
         self._node = node
         gate = Gate(evaluator, node, replica, fibers)
         identity = self._folder.identity
         forwarder = Forwarder(gate, Courier(self.links), identity.member_id, lambda: node.leader_id, fibers)
-        self.links.member = LinkedNode(node, self.links, forwarder)
+        self.links.member = LinkedNode(node, self._machine, self.links, forwarder, lambda: queries() + self._words)
         self.links.on_unheard = forwarder.lost
         me = Self(
             identity.cluster_id,
@@ -260,6 +267,7 @@ class ClusterPlug:
     # -- inside
 
     def _query_came(self, member: int, payload: bytes) -> None:
+        self._words += 1
         try:
             self.cluster.receive(member, payload)
         except (*UNDECODABLE, IndexError, ValueError, TypeError) as error:

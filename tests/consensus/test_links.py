@@ -66,6 +66,25 @@ def test_frames_arrive_as_they_were_sent(payloads: Sequence[bytes], cut: int) ->
     assert ends.heard == [(Channel.RAFT, payload) for payload in payloads]
 
 
+@given(
+    st.lists(st.integers(1, 3 * links.LARGE_BYTES), min_size=1, max_size=4),
+    st.integers(100, links.LARGE_BYTES),
+    st.integers(1, 2),
+)
+def test_a_frame_made_in_slices_is_the_one_made_at_once(sizes: Sequence[int], slice_bytes: int, version: int) -> None:
+    at_once, sliced = Frames(), Frames()
+    for frames in (at_once, sliced):
+        frames.use_key(b"a key of the link's", 1 << 20, version)
+    for number, size in enumerate(sizes):
+        payload = bytes([number]) * size
+        frame = sliced.begin(Channel.RAFT, payload)
+        parts = []
+        while not frame.is_given_out:
+            parts.append(frame.step(slice_bytes))
+        assert max(map(len, parts)) <= max(slice_bytes, links.LARGE_BYTES)
+        assert b"".join(parts) == at_once.pack(Channel.RAFT, payload)
+
+
 def test_frames_right_behind_the_greeting_are_heard() -> None:
     ends = Ends()
     list(ends.listener.receive(ends.to_listener.pop(), ends.to_dialer.append))
@@ -169,3 +188,5 @@ def test_noise_does_no_harm(noise: bytes) -> None:
 def test_a_frame_above_the_limit_is_not_sent() -> None:
     with pytest.raises(LinkBroken, match="limit"):
         Frames(10).pack(Channel.RAFT, bytes(11))
+    with pytest.raises(LinkBroken, match="limit"):
+        Frames(10).begin(Channel.RAFT, bytes(11))

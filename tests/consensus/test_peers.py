@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from consensus.connections import SLICE_BYTES
 from consensus.links import Identity, LinkLimits
 from consensus.messages import ConfState, Entry, Kind, Message, Snapshot
+from consensus.pacing import BURST_BYTES, PERIOD_S
 from consensus.peers import PeerLinks
 from consensus.shipping import Shelf
 from model.errors import BadSetting
@@ -27,6 +29,10 @@ class Ear:
         self.messages: list[Message] = []
         self.unreachable: list[int] = []
         self.snapshots: list[tuple[int, bool]] = []
+        self.is_patient = False
+
+    def can_wait_for(self, member: int) -> bool:
+        return self.is_patient
 
     def receive(self, message: Message) -> None:
         self.messages.append(message)
@@ -91,6 +97,80 @@ def test_messages_arrive_in_order_and_unchanged() -> None:
     town.wires.let_pass()
     assert town.ears[2].messages == sent[:3]
     assert town.ears[3].messages == sent[3:]
+
+
+def test_a_large_message_is_sent_in_slices_with_turns_between_them_and_nothing_overtakes_it() -> None:
+    town = Town()
+    town.open()
+    sent = [append(1, 2, 5, 1), append(1, 2, 5 * SLICE_BYTES, 2), append(1, 2, 6, 3), append(1, 2, 2 * SLICE_BYTES, 4)]
+    written: list[int] = []
+    pipe = town.wires.pipes[0][0]
+    pipe.bend = lambda data: written.append(len(data)) or data  # type: ignore[func-returns-value]
+    town.wires.part_bytes = 1 << 30
+    town.links[1].send(sent)
+    connection = town.links[1]._links[2].connection
+    assert connection is not None
+    assert connection.waiting_bytes > 7 * SLICE_BYTES
+    town.wires.let_pass()
+    assert town.ears[2].messages == sent
+    assert max(written) <= SLICE_BYTES + 1000
+    assert connection.waiting_bytes == 0
+
+
+def behind(index: int, size: int, commit: int = 1_000_000) -> Message:
+    """Entries that others have had for long."""
+    message = append(1, 2, size, index)
+    message.commit = commit
+    return message
+
+
+def test_a_member_that_is_behind_is_brought_up_in_bursts_while_others_are_served() -> None:
+    town = Town(limits=replace(LIMITS, frame_bytes=8 << 20, buffer_bytes=64 << 20))
+    town.open()
+    town.ears[1].is_patient = True
+    heartbeat = Message(Kind.HEARTBEAT, 2, 1, 1)
+    old = [behind(index, 3 << 20) for index in range(1, 6)]
+    new = append(1, 2, 10, 6)
+    town.links[1].send([*old, new, heartbeat])
+    town.wires.let_pass()
+    assert [message for message in town.ears[2].messages if message.kind is Kind.APPEND] == old[:3]
+    assert heartbeat in town.ears[2].messages
+    town.wires.let_pass(PERIOD_S)
+    assert [message for message in town.ears[2].messages if message.kind is Kind.APPEND] == [*old, new]
+
+
+def test_what_is_new_is_never_held_back() -> None:
+    town = Town(limits=replace(LIMITS, frame_bytes=8 << 20, buffer_bytes=64 << 20))
+    town.open()
+    town.ears[1].is_patient = True
+    sent = [append(1, 2, 3 << 20, index) for index in range(1, 10)]
+    town.links[1].send(sent)
+    town.wires.let_pass()
+    assert town.ears[2].messages == sent
+
+
+def test_a_member_that_cannot_be_waited_for_is_brought_up_at_once() -> None:
+    town = Town(limits=replace(LIMITS, frame_bytes=8 << 20, buffer_bytes=64 << 20))
+    town.open()
+    sent = [behind(index, 3 << 20) for index in range(1, 10)]
+    town.links[1].send(sent)
+    town.wires.let_pass()
+    assert town.ears[2].messages == sent
+
+
+def test_what_is_held_back_is_forgotten_with_the_connection() -> None:
+    town = Town(limits=replace(LIMITS, frame_bytes=8 << 20, buffer_bytes=64 << 20))
+    town.open()
+    town.ears[1].is_patient = True
+    town.links[1].send([behind(index, 3 << 20) for index in range(1, 10)])
+    town.wires.let_pass()
+    town.wires.pipes[0][0].abortConnection()
+    town.wires.let_pass(2)
+    assert town.ears[1].unreachable == [2]
+    assert len(town.ears[2].messages) == 3
+    town.links[1].send([behind(4, 10)])
+    town.wires.let_pass()
+    assert town.ears[2].messages[-1] == behind(4, 10)
 
 
 def test_queries_go_to_whom_they_are_for() -> None:
@@ -307,14 +387,14 @@ def test_links_need_a_secret_or_certificates() -> None:
 # -- snapshots
 
 
-def shelf_town(tmp_path: Path) -> tuple[Town, Message, Path]:
+def shelf_town(tmp_path: Path, limits: LinkLimits = LIMITS, size: int = 25_600) -> tuple[Town, Message, Path]:
     """Two servers with shelves, and a snapshot on the first one's."""
     for number in (1, 2):
         (tmp_path / str(number)).mkdir()
-    town = Town(2, shelves=lambda number: FileShelf(tmp_path / str(number)))
+    town = Town(2, limits, lambda number: FileShelf(tmp_path / str(number)))
     town.open()
     file = tmp_path / "1" / "snapshot-7"
-    file.write_bytes(bytes(range(256)) * 100)
+    file.write_bytes(bytes(range(256)) * (size // 256))
     snapshot = Snapshot(7, 2, ConfState((1, 2)), describe(file))
     return town, Message(Kind.SNAPSHOT, 2, 1, 2, snapshot=snapshot), tmp_path / "2" / "snapshot-7"
 
@@ -326,6 +406,25 @@ def test_a_snapshot_arrives_whole_before_the_core_hears_of_it(tmp_path: Path) ->
     assert town.ears[2].messages == [message]
     assert arrived.read_bytes() == bytes(range(256)) * 100
     assert town.ears[1].snapshots == [(2, True)]
+
+
+def test_a_snapshot_goes_in_bursts_too(tmp_path: Path) -> None:
+    town, message, arrived = shelf_town(
+        tmp_path, replace(LIMITS, piece_bytes=64 << 10, buffer_bytes=64 << 20), 30 << 20
+    )
+    town.ears[1].is_patient = True
+    town.links[1].send([message])
+    came = []
+    for _ in range(20):
+        town.wires.let_pass(PERIOD_S / 5)
+        partial = arrived.with_name("snapshot-7.arriving")
+        came.append(partial.stat().st_size if partial.exists() else 30 << 20)
+    assert town.ears[1].snapshots == [(2, True)]
+    assert came[0] <= BURST_BYTES + (64 << 10)
+    gains = [later - earlier for earlier, later in pairwise(came)]
+    assert max(gains) <= BURST_BYTES + (64 << 10)
+    assert sum(gain > 0 for gain in gains) == 3
+    assert arrived.stat().st_size == 30 << 20
 
 
 def test_a_broken_snapshot_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -162,6 +162,15 @@ def test_what_is_staged_is_seen_by_later_effects(ledger: Ledger) -> None:
     assert ledger.machine.store.count(1) == 1 == len(list(ledger.machine.store.scan(1)))
 
 
+def test_courtesy_is_shown_between_the_steps_of_an_entry(ledger: Ledger) -> None:
+    steps: list[int] = []
+    ledger.machine.courtesy = lambda: steps.append(ledger.machine.applied_index)
+    log_index = ledger.add(*(put(1, b"%04d" % n, id=n) for n in range(2000)))
+    assert len(steps) >= 6, "before it is decoded, read for, worked out, and before each of three writes"
+    assert set(steps) == {log_index - 1}
+    assert ledger.machine.store.count(1) == 2000
+
+
 def test_a_stall_loses_nothing() -> None:
     class Stalling(MemoryEngine):
         stalls = 0
