@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -75,7 +76,14 @@ def selected_catalog(catalog: Catalog, tables: Sequence[Table], everything: bool
     return kept
 
 
-def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> ImageManifest:
+class Captured(NamedTuple):
+    """An image that is whole in its vault, and the hash of its manifest as it is stored there."""
+
+    manifest: ImageManifest
+    sha256: str
+
+
+def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Captured:
     """Stores an image of the checkpoint. Raises VaultUnavailable, UnfitArchive or Corrupt; then nothing is listed."""
     began_ms = int(time.time() * 1000)
     tables = selected_tables(image.catalog, order.selection)
@@ -106,7 +114,7 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Ima
         with suppress(RewindError):  # the error that counts is the first
             vault.delete(name)  # what is told to have failed is not to be listed
         raise
-    return manifest
+    return Captured(manifest, sha256)
 
 
 def unpack_block(content: bytes, name: str) -> tuple[list[bytes], list[bytes]]:

@@ -55,10 +55,10 @@ def capture(job: Mapping[str, Any], line: Line) -> dict[str, Any]:
         pass  # when the server ends, so does this process
     order = Order(**{**wanted["order"], "selection": tuple(wanted["order"]["selection"])})
     with Image(Path(wanted["checkpoint"])) as image:
-        manifest = take_image(image, vault, order, line.progress)
+        captured = take_image(image, vault, order, line.progress)
     if wanted["hold"]:
         holds.hold(vault, order.image)
-    return as_plain(manifest)
+    return {**as_plain(captured.manifest), "manifest_sha256": captured.sha256}
 
 
 def look(job: Mapping[str, Any], line: Line) -> dict[str, Any]:

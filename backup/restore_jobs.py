@@ -1,10 +1,10 @@
 """What a child process does for a restore into the running server, and for questions about the past.
 
 One rule: the past is read here, all of it, and checked; what the server gets is plain JSON and files of rows in which
-every row was looked at.
+every row was looked at, or is known to be what the server wrote.
 
-The job says where the past is: `vault` (backup.access), or `log`, the server's own: {"folder", "last_index",
-"databases", "now_ms"}; both for questions.
+The job says where the past is: `vault` (backup.access), with `own_images` (name -> hash of the manifest), which the
+server wrote there itself; or `log`, its own: {"folder", "last_index", "databases", "now_ms"}; both for questions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from backup.restore import Planned, plan_from, read_entries
 from backup.restore_tables import NotThen, Source, Survey, check_rows, choose, source_of, survey
 from backup.row_pieces import ReadPacked, packed_blocks, pieces_of
 from backup.selection import TableName, parse_name
-from backup.shelf import Shelf, look
+from backup.shelf import Shelf, is_stored_as, look
 from backup.timeline import ReadEntries, chain_from, format_time, parse_moment, plan_moment, stop_of
 from backup.vault import Vault
 from model.catalog import Table
@@ -78,7 +78,9 @@ def _source(job: Mapping[str, Any]) -> tuple[Planned, Source, FindRows, ReadPack
     if job.get("vault"):
         vault = open_vault(access_from(job["vault"]))
         planned = plan_from(vault, moment, job.get("image"), job["names"])
-        return planned, source_of(vault, planned.plan), finder(vault), partial(packed_blocks, vault)
+        known = job.get("own_images", {}).get(planned.plan.image.image)
+        are_own = known is not None and is_stored_as(vault, planned.plan.image, known)
+        return planned, source_of(vault, planned.plan), finder(vault), partial(packed_blocks, vault, are_own)
     shelf, read = _own(job["log"])
     plan = plan_moment(shelf, moment, read)
     source = Source(plan, read, _nothing_to_load)

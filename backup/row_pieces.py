@@ -4,12 +4,14 @@
     the others                         rebuilt in a scratch folder first (backup/restore_tables), then packed
 
 One rule: a piece is given only when every row in it was looked at, and a table's last one only when all of its rows
-were in order and as many as they have to be.
+were in order and as many as they have to be. Blocks of an image that this cluster made are not looked into: its log
+holds the hash of their manifest, which holds theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from operator import lt
 from pathlib import Path
@@ -32,12 +34,15 @@ LARGEST_PIECE_BYTES: Final = 8 << 20  # a block with more is packed anew, in sev
 
 
 class Unpacked(NamedTuple):
-    """A block as it is packed in the vault (None: not as it has to be here), what that unpacks to, and the rows."""
+    """A block as it is packed in the vault (None: not as it has to be here), and what that unpacks to.
+
+    content: keys and rows; None if they need not be looked at.
+    """
 
     packed: bytes | None
     plain: bytes
-    keys: list[bytes]
-    rows: list[bytes]
+    content: tuple[list[bytes], list[bytes]] | None
+    row_count: int
     row_bytes: int
 
 
@@ -87,18 +92,18 @@ def pieces_of(
 def _passed_on(name: TableName, table: Table, image: TableImage, read: ReadPacked) -> Iterator[Piece]:
     """The blocks of an image, packed as they are."""
     last_key, count = b"", 0
-    for packed, plain, keys, rows, row_bytes in read(image):
-        if not keys:
-            continue
-        if keys[0] <= last_key or not all(map(lt, keys, islice(keys, 1, None))):
-            raise UnfitArchive(f"Table {name} holds rows that are not in the order of their keys.")
-        check_rows(name, table.primary_key, keys, rows)
-        last_key = keys[-1]
-        count += len(keys)
-        if packed is None:
-            yield from _packed(table.table_id, keys, rows)
-        else:
-            yield Piece(table.table_id, packed, plain, len(rows), row_bytes)
+    for packed, plain, content, rows_in_block, row_bytes in read(image):
+        count += rows_in_block
+        if content is not None and rows_in_block:
+            keys, rows = content
+            if keys[0] <= last_key or not all(map(lt, keys, islice(keys, 1, None))):
+                raise UnfitArchive(f"Table {name} holds rows that are not in the order of their keys.")
+            check_rows(name, table.primary_key, keys, rows)
+            last_key = keys[-1]
+            if packed is None:
+                yield from _packed(table.table_id, keys, rows)
+        if packed is not None and rows_in_block:
+            yield Piece(table.table_id, packed, plain, rows_in_block, row_bytes)
     check_count(image, count)
 
 
@@ -119,12 +124,15 @@ def _piece(table_id: int, keys: list[bytes], rows: list[bytes], row_bytes: int) 
     return Piece(table_id, pack_plain(plain), plain, len(rows), row_bytes)
 
 
-def packed_blocks(vault: Vault, table: TableImage) -> Iterator[Unpacked]:
-    """The blocks of a table in an image, each with the hash and the number of rows that the manifest says."""
-    yield from read_ahead(_read, vault, table.blocks)
+def packed_blocks(vault: Vault, are_own: bool, table: TableImage) -> Iterator[Unpacked]:
+    """The blocks of a table in an image, each with the hash and the number of rows that the manifest says.
+
+    are_own: whether the manifest is known to be as this cluster wrote it.
+    """
+    yield from read_ahead(partial(_read, are_own=are_own), vault, table.blocks)
 
 
-def _read(vault: Vault, block: Block) -> Unpacked:
+def _read(vault: Vault, block: Block, are_own: bool) -> Unpacked:
     stored = vault.get_stored(block.name, block.sha256)
     packed: bytes | None = None
     if block.row_bytes <= LARGEST_PIECE_BYTES:
@@ -132,6 +140,8 @@ def _read(vault: Vault, block: Block) -> Unpacked:
         packed = body if is_compressed else None
     try:
         plain = unseal(block.name, stored, vault.keyring) if packed is None else unpack_plain(packed)
+        if are_own and packed is not None:
+            return Unpacked(packed, plain, None, block.rows, block.row_bytes)
         keys, rows = rows_in(plain)
     except Corrupt as error:
         raise UnfitArchive(f"{block.name} is not a block of rows: {error.message}.") from error
@@ -140,4 +150,4 @@ def _read(vault: Vault, block: Block) -> Unpacked:
     row_bytes = sum(map(len, rows))
     if row_bytes > LARGEST_PIECE_BYTES:
         packed = None
-    return Unpacked(packed, plain, keys, rows, row_bytes)
+    return Unpacked(packed, plain, (keys, rows), len(rows), row_bytes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backup.manifest import ImageManifest, LogSlice, SliceName, decode, decode_slice, parse_slice_name
 from backup.plan import Mark
-from backup.sealing import UnknownKey
+from backup.sealing import UnknownKey, digest, unseal
 from backup.vault import NotInVault, Vault
 from model.errors import UnfitArchive
 
@@ -79,6 +79,13 @@ def read_manifest(vault: Vault, image: str) -> ImageManifest:
     if manifest.image != image:
         raise UnfitArchive(f"The manifest {name} is of the image {manifest.image}.")
     return manifest
+
+
+def is_stored_as(vault: Vault, manifest: ImageManifest, sha256: str) -> bool:
+    """Whether a manifest is the one with that hash in a vault, byte for byte."""
+    name = f"{IMAGES}/{manifest.image}/manifest"
+    stored = vault.get_stored(name)
+    return digest(stored) == sha256 and decode(unseal(name, stored, vault.keyring), name) == manifest
 
 
 def read_slice(vault: Vault, piece: SliceName) -> LogSlice:

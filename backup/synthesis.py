@@ -47,6 +47,6 @@ def synthesise(
             parent=plan.image.image,
         )
         with Image(scratch) as image:
-            return capture(image, vault, order, lambda what, rows, size: progress(what, rows, rebuilt.rows))
+            return capture(image, vault, order, lambda what, rows, size: progress(what, rows, rebuilt.rows)).manifest
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

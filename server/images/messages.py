@@ -53,6 +53,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     stored_bytes: int = 0
     tables: list[str] = []
     selection: list[str] = []
+    manifest_sha256: str = ""
 
 
 class Order(msgspec.Struct, array_like=True, frozen=True):

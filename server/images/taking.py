@@ -199,4 +199,5 @@ def outcome_of(result: Any) -> Outcome:
         stored_bytes=result["stored_bytes"],
         tables=[f"{table['db']}.{table['table']}" for table in result["tables"]],
         selection=list(result["selection"]),
+        manifest_sha256=result["manifest_sha256"],
     )

@@ -130,7 +130,15 @@ class ImageWork:
                 (errors if vault["required"] or len(vaults) == 1 else warnings).append(text)
                 continue
             whole = outcome
-            images.append({"vault": vault["name"], "url": vault["url"], "image": image, "bytes": outcome.stored_bytes})
+            images.append(
+                {
+                    "vault": vault["name"],
+                    "url": vault["url"],
+                    "image": image,
+                    "bytes": outcome.stored_bytes,
+                    "manifest_sha256": outcome.manifest_sha256 or None,
+                }
+            )
             missing = vault["missing"]
             if missing is not None and not outcome.selection and index >= missing[1]:
                 self._ledger.amend(VAULTS, vault["id"], {"missing": None})

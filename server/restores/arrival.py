@@ -1,7 +1,7 @@
 """Rows that a child hands over (backup/handover), for the fiber that writes them.
 
 One rule: what has arrived is taken in its order; an error of the child comes after it. That packed rows unpack to what
-is handed over beside them is believed: the child is this server's own code, and looked at each of them.
+is handed over beside them is believed: the child is this server's own code, and has unpacked them itself.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from server.backups.archiver import Archiver, LogState
 from server.backups.children import ChildFailed, Children
 from server.backups.lane import Job
 from server.backups.ledger import Ledger
-from server.backups.rows import VAULTS, Row
+from server.backups.rows import BACKUPS, VAULTS, Row
 from server.restores.arrival import Arrivals
 from server.restores.asking import (
     Target,
@@ -323,11 +323,24 @@ class RestoreWork:
         await self._shipped([vault_id for vault_id, _ in vaults], self._needed_index(document))
         vaults.sort(key=lambda vault: -self._shipped_index(vault[0]))
         sources: list[tuple[str, Row]] = [
-            (f"vault {vault['name']}", {"vault": access_from(vault).as_plain()}) for _, vault in vaults
+            (
+                f"vault {vault['name']}",
+                {"vault": access_from(vault).as_plain(), "own_images": self._own_images(vault["name"])},
+            )
+            for _, vault in vaults
         ]
         if document["vault"] is None and document["image"] is None:
             sources.append(("this server's log", {"log": self.own_log()}))
         return sources
+
+    def _own_images(self, vault: str) -> Row:
+        """The images that this cluster took into a vault: name -> hash of the manifest."""
+        taken = (image for row in self._ledger.documents(BACKUPS).values() for image in row["images"])
+        return {
+            image["image"]: image["manifest_sha256"]
+            for image in taken
+            if image["vault"] == vault and image.get("manifest_sha256")
+        }
 
     def own_log(self) -> Row:
         """The field `log` of a child's job."""

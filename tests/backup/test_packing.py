@@ -85,7 +85,7 @@ def test_within_a_low_limit_one_process_is_enough(checkpoint, tmp_path, monkeypa
     monkeypatch.setattr(capturing, "ProcessPoolExecutor", None)  # cannot be called
     with Image(checkpoint) as image:
         order = Order("slow", CLUSTER, 1, 1000, "test", max_bytes_per_s=capturing.APART_BYTES_PER_S - 1)
-        assert capture(image, Vault(f"file://{tmp_path}/vault"), order, nothing).rows
+        assert capture(image, Vault(f"file://{tmp_path}/vault"), order, nothing).manifest.rows
 
 
 def test_what_fails_in_another_process_is_told_here(large, tmp_path, monkeypatch):

@@ -24,10 +24,11 @@ from backup.history import find_rows
 from backup.manifest import Block, ImageManifest, LogSlice, SliceName, TableImage, encode, encode_slice
 from backup.plan import Stop, plan_restore
 from backup.rebuild import rebuild
+from backup.restore_jobs import bring_back
 from backup.restore_tables import Source, Survey, choose, rebuild_tables, source_of, survey
 from backup.row_pieces import packed_blocks, pieces_of
 from backup.sealing import MAGIC, NO_KEY, VERSION, ZSTD, _hash, digest
-from backup.shelf import look
+from backup.shelf import is_stored_as, look
 from backup.vault import Vault
 from model.catalog import Table
 from model.effect import PUT_ROW, PUT_ROWS, Kind
@@ -90,7 +91,9 @@ class Forge:
         source, surveyed, tables = self.chosen()
         scratch = self.folder / "scratch"
         try:
-            for _ in pieces_of(source, surveyed, tables, scratch, partial(packed_blocks, self.vault), no_progress)[1]:
+            for _ in pieces_of(
+                source, surveyed, tables, scratch, partial(packed_blocks, self.vault, False), no_progress
+            )[1]:
                 pass
         finally:
             rmtree(scratch, ignore_errors=True)
@@ -108,6 +111,19 @@ class Forge:
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     return Forge(tmp_path)
+
+
+class Line:
+    """A server that takes all that is handed over."""
+
+    def __init__(self) -> None:
+        self.pieces = 0
+
+    def tell(self, event: str, **fields: Any) -> None:
+        self.pieces += event == "piece"
+
+    def newest_order(self, timeout_s: float) -> dict[str, int]:
+        return {"taken": self.pieces}
 
 
 def packed(keys: Any, rows: Any) -> bytes:
@@ -293,3 +309,36 @@ def test_search_in_blocks_that_lie_about_their_order_ends(tmp_path: Path) -> Non
         blocks.append(forge.block(f"images/i/t/{at}", packed(keys, [b"{}"] * len(keys)), len(keys)))
     for number in range(50):
         find_rows(forge.vault, forge.table(*blocks), [primary_key_bytes(number)])
+
+
+def test_only_the_manifest_that_was_written_vouches_for_its_rows(forge: Forge) -> None:
+    """What a vault holds is this cluster's own by the hash in the cluster's log, not by its name."""
+    forge.image(forge.table(forge.block("images/i/t/0", packed([KEY], [b"no JSON"]))))
+    sha256 = digest(forge.vault.get_stored("images/i/manifest"))
+    job = {"vault": {"name": "v", "url": forge.vault.url}, "to": "latest", "image": None, "names": [], "now_ms": 0}
+    job["scratch"] = str(forge.folder / "scratch")
+    for own_images in ({}, {"other": sha256}, {"i": digest(b"another")}):
+        line = Line()
+        with pytest.raises(UnfitArchive, match="holds a row that is none"):
+            bring_back({**job, "own_images": own_images}, line)
+        assert not line.pieces
+    line = Line()
+    bring_back({**job, "own_images": {"i": sha256}}, line)
+    assert line.pieces == 1
+    [manifest] = look(forge.vault).images
+    assert is_stored_as(forge.vault, manifest, sha256)
+    assert not is_stored_as(forge.vault, replace(manifest, log_index=6), sha256), "it was another when it was read"
+
+
+def test_damaged_blocks_of_own_images_are_refused(forge: Forge) -> None:
+    forge.image(forge.table(forge.block("images/i/t/0", packed([KEY], [ROW]))))
+    own = {"i": digest(forge.vault.get_stored("images/i/manifest"))}
+    job = {"vault": {"name": "v", "url": forge.vault.url}, "to": "latest", "image": None, "names": [], "now_ms": 0}
+    file = forge.folder / "vault" / "images/i/t/0"
+    whole = file.read_bytes()
+    for at in range(len(whole)):
+        file.write_bytes(whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :])
+        line = Line()
+        with pytest.raises(UnfitArchive, match="damaged"):
+            bring_back({**job, "own_images": own, "scratch": str(forge.folder / "scratch")}, line)
+        assert not line.pieces

@@ -46,7 +46,8 @@ def rows_in(pieces: list[Piece]) -> dict[int, dict[bytes, bytes]]:
 
 
 @pytest.mark.parametrize("seed", range(30, 34))
-def test_pieces_equal_the_model(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("are_own", [False, True])
+def test_pieces_equal_the_model(tmp_path: Path, seed: int, are_own: bool) -> None:
     vault = Vault(f"file://{tmp_path}/vault")
     history = random_history(tmp_path, vault, seed, entries=300)
     shelf = look(vault)
@@ -60,7 +61,7 @@ def test_pieces_equal_the_model(tmp_path: Path, seed: int) -> None:
         surveyed = survey(source)
         tables = choose(surveyed, [])
         total, pieces = pieces_of(
-            source, surveyed, tables, tmp_path / f"at{index}", partial(packed_blocks, vault), no_progress
+            source, surveyed, tables, tmp_path / f"at{index}", partial(packed_blocks, vault, are_own), no_progress
         )
         found = rows_in(list(pieces))
         assert found == {table_id: table.rows for table_id, table in state.tables.items() if table.rows}
@@ -81,11 +82,11 @@ def image_of(folder: Path, vault: Vault, rows: dict[bytes, bytes]) -> History:
     return history
 
 
-def pieces_in(folder: Path, vault: Vault) -> list[Piece]:
+def pieces_in(folder: Path, vault: Vault, are_own: bool = False) -> list[Piece]:
     source = source_of(vault, plan_from(vault, parse_moment("latest", 0)).plan)
     surveyed = survey(source)
     tables = choose(surveyed, [TableName("shop", "orders")])
-    return list(pieces_of(source, surveyed, tables, folder, partial(packed_blocks, vault), no_progress)[1])
+    return list(pieces_of(source, surveyed, tables, folder, partial(packed_blocks, vault, are_own), no_progress)[1])
 
 
 @pytest.mark.parametrize(("keys", "level"), [([], 2), ([new_key()], 2), ([], 0)])
@@ -94,6 +95,7 @@ def test_a_block_is_passed_on_as_it_is_packed(tmp_path: Path, keys: list[bytes],
     rows = {primary_key_bytes(at): b'{"id":%d}' % at for at in range(50)}
     history = image_of(tmp_path, vault, rows)
     [piece] = pieces_in(tmp_path / "scratch", vault)
+    assert pieces_in(tmp_path / "scratch", vault, are_own=True) == [piece]
     [block] = look(vault).images[0].tables[0].blocks
     body, is_compressed = open_sealed(block.name, vault.get_stored(block.name), vault.keyring)
     assert is_compressed == bool(level) == (piece.packed == body)
@@ -110,6 +112,7 @@ def test_a_block_of_large_rows_is_cut(tmp_path: Path, monkeypatch: pytest.Monkey
     rows = {primary_key_bytes(at): b'{"id":%d,"x":"%s"}' % (at, b"x" * size) for at, size in enumerate(sizes)}
     history = image_of(tmp_path, vault, rows)
     pieces = pieces_in(tmp_path / "scratch", vault)
+    assert pieces_in(tmp_path / "scratch", vault, are_own=True) == pieces
     assert [piece.rows for piece in pieces] == [2, 1, 2, 2]
     assert rows_in(pieces) == {1: rows}
     history.close()
@@ -134,12 +137,17 @@ def test_blocks_out_of_order_or_missing_are_refused(tmp_path: Path, monkeypatch:
         forged = replace(image, tables=(replace(table, blocks=blocks),))
         source = source_of(vault, plan_restore([forged], (), Stop(index=image.log_index)))
         with pytest.raises(UnfitArchive, match=why):
-            list(pieces_of(source, surveyed, chosen, tmp_path / "s", partial(packed_blocks, vault), no_progress)[1])
+            list(
+                pieces_of(source, surveyed, chosen, tmp_path / "s", partial(packed_blocks, vault, False), no_progress)[
+                    1
+                ]
+            )
     history.close()
 
 
 @pytest.mark.parametrize("keys", [[], [new_key()]])
-def test_any_flipped_byte_of_a_block_is_found(tmp_path: Path, keys: list[bytes]) -> None:
+@pytest.mark.parametrize("are_own", [False, True])
+def test_any_flipped_byte_of_a_block_is_found(tmp_path: Path, keys: list[bytes], are_own: bool) -> None:
     vault = Vault(f"file://{tmp_path}/vault", keyring=Keyring(keys))
     rows = {primary_key_bytes(at): b'{"id":%d}' % at for at in range(50)}
     history = image_of(tmp_path, vault, rows)
@@ -149,9 +157,9 @@ def test_any_flipped_byte_of_a_block_is_found(tmp_path: Path, keys: list[bytes])
     for at in [*range(0, len(whole), 9), len(whole) - 1]:
         file.write_bytes(whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :])
         with pytest.raises(UnfitArchive, match="damaged"):
-            pieces_in(tmp_path / "scratch", vault)
+            pieces_in(tmp_path / "scratch", vault, are_own)
     file.write_bytes(whole)
-    assert rows_in(pieces_in(tmp_path / "scratch", vault)) == {1: rows}
+    assert rows_in(pieces_in(tmp_path / "scratch", vault, are_own)) == {1: rows}
     history.close()
 
 

@@ -85,7 +85,14 @@ class Child:
 
     def finish(self, rows):
         tables = [{"db": "shop", "table": "orders"}]
-        result = {"rows": rows, "bytes": 10 * rows, "stored_bytes": rows, "tables": tables, "selection": []}
+        result = {
+            "rows": rows,
+            "bytes": 10 * rows,
+            "stored_bytes": rows,
+            "tables": tables,
+            "selection": [],
+            "manifest_sha256": "m1",
+        }
         self.done.callback(result)
 
     def kill(self, why):
@@ -428,7 +435,7 @@ def leader(clock, tmp_path):
     return Leader(clock, tmp_path / "leader")
 
 
-WHOLE = [Outcome(rows=5, bytes=50, stored_bytes=20, tables=["a.b"])]
+WHOLE = [Outcome(rows=5, bytes=50, stored_bytes=20, tables=["a.b"], manifest_sha256="m2")]
 
 
 def test_the_first_member_that_can_takes_the_image(leader):
@@ -441,6 +448,7 @@ def test_the_first_member_that_can_takes_the_image(leader):
     assert (row["rows"], row["bytes"], row["log_index"]) == (5, 50, 120)
     [image] = row["images"]
     assert image["vault"] == "main" and "-120-" in image["image"]
+    assert image["manifest_sha256"] == "m2"
     assert row["warnings"] == ["not taken by s2: nothing was heard of it"]
     assert leader.job.row["server"] == "s3"
     assert [other.is_ended for other in leader.others] == [True, True, False]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, ensureDeferred
 
 from model.catalog import Catalog
+from model.effect import Kind
 from model.errors import RewindError
 from proxy.reql.evaluator import ReqlEvaluator  # noqa: F401  (fills the registry before functions are compiled)
 from server.backups.children import ChildFailed
 from server.backups.ledger import Ledger
+from server.backups.rows import BACKUPS, VAULTS, vault_document
 from server.restores.work import HELD_BYTES, RestoreWork
 
 TABLE = {
@@ -66,15 +69,23 @@ class Server:
         self.asked: list[str] = []
         self.writing: Deferred[Any] = Deferred()
         self.done: Deferred[Any] = Deferred()
+        self.shippings = {"v1": SimpleNamespace(shipped_index=9)}
+        self.archivable_index = 0
+        self.folder = "/log"
         ledger = Ledger(lambda: self.catalog, None, lambda: True, lambda: 5, lambda: None)
-        ports = (self, self, ledger, self, None, None, None, self.in_thread)
+        ports = (self, self, ledger, self, self, self, None, self.in_thread)
         self.work = RestoreWork(*ports, folder, lambda: True, self)
 
     async def in_thread(self, work, *arguments):
         work(*arguments)
 
+    def seconds(self):
+        return 0.0
+
     def start(self, job, on_event):
         self.hears = on_event
+        self.job = job
+        self.done = Deferred()
         return self
 
     def kill(self, why):
@@ -144,6 +155,20 @@ def test_they_go_on_when_rows_cannot_be_written(server: Server) -> None:
     server.done.errback(ChildFailed(server.killed))
     assert not server.are_held
     assert "disk is full" in str(ended[0])
+
+
+def test_a_child_hears_which_images_this_cluster_took(server: Server) -> None:
+    taken = {"vault": "main", "image": "i1", "manifest_sha256": "m1"}
+    others = [{**taken, "vault": "far"}, {**taken, "image": "i2", "manifest_sha256": None}]
+    earlier = {"vault": "main", "image": "i3"}  # of a version that did not note it
+    document = vault_document("main", {"id": "v1", "url": "file:///v"}, 0)
+    server.catalog.apply((int(Kind.PUT_SYSTEM), VAULTS, "v1", document))
+    server.catalog.apply((int(Kind.PUT_SYSTEM), BACKUPS, "b1", {"images": [taken, *others, earlier]}))
+    server.begin(vault=None)
+    assert server.job["own_images"] == {"i1": "m1"}
+    server.done.callback(RESULT)
+    server.begin(vault={"url": "file:///v"})
+    assert "own_images" not in server.job, "of a vault that is not this cluster's nothing is known"
 
 
 def test_what_writes_no_rows_holds_nothing(server: Server) -> None:
