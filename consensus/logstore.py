@@ -37,7 +37,7 @@ from wal.record import FIRST_ENTRY_KIND, Kind, Record
 from wal.segment import DEFAULT_SEGMENT_BYTES, Segment
 from wal.writer import LogWriter
 
-DEFAULT_CACHE_BYTES: Final = 64 << 20
+DEFAULT_CACHE_BYTES: Final = 16 << 20  # of entries for followers that lag; older ones are read from the files
 _VOTE: Final = struct.Struct("<Q")
 _KINDS: Final = {FIRST_ENTRY_KIND + kind: kind for kind in EntryKind}
 _KIND_OF_NORMAL: Final = int(Kind.ENTRY)

@@ -46,6 +46,7 @@ from rocksdict import (
     RdictIter,
     ReadOptions,
     WriteBatch,
+    WriteBufferManager,
     WriteOptions,
 )
 
@@ -88,6 +89,7 @@ class RocksSettings:
     """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not.
 
     A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs.
+    Memtables are a part of it, too, at most the half.
     """
 
     cache_bytes: int = 512 << 20
@@ -98,6 +100,11 @@ class RocksSettings:
     @property
     def recent_bytes(self) -> int:
         return min(self.cache_bytes // RECENT_SHARE, MOST_RECENT_BYTES)
+
+    @property
+    def write_buffer_bytes(self) -> int:
+        """Of one memtable."""
+        return min(self.memtable_bytes, self.cache_bytes // (2 * self.memtables))
 
 
 DEFAULT_SETTINGS: Final = RocksSettings()
@@ -118,13 +125,17 @@ def fault(error: Exception) -> RewindError:
 def database_options(settings: RocksSettings) -> Options:
     """How files and memtables are made; bulk loading makes its files alike."""
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(settings.cache_bytes - settings.recent_bytes))
+    cache = Cache(settings.cache_bytes - settings.recent_bytes)
+    blocks.set_block_cache(cache)
     blocks.set_block_size(16 << 10)  # as fast as 4 KB for cached gets, and 60 % of the size with zstd
     # Within a block, rows between two restarts are passed one by one: 4 make a get of 1 KB 0.3 µs faster than
     # RocksDB's 16, and files 0.5 % larger.
     blocks.set_block_restart_interval(4)
     blocks.set_bloom_filter(10, False)
     options = Options(raw_mode=True)
+    # Memtables count as a part of the cache, which gives way: with a million rows of 1 KB that is 30 MB less.
+    most_bytes = settings.write_buffer_bytes * settings.memtables
+    options.set_write_buffer_manager(WriteBufferManager.new_write_buffer_manager_with_cache(most_bytes, False, cache))
     options.create_if_missing(True)
     options.set_block_based_table_factory(blocks)
     options.set_compression_type(DBCompressionType.lz4())
@@ -133,7 +144,7 @@ def database_options(settings: RocksSettings) -> Options:
     options.set_bottommost_compression_type(DBCompressionType.zstd())
     # Level 1 takes 1.06 s of compaction where RocksDB's 3 takes 1.65 (300,000 rows of 1 KB), in as many bytes.
     options.set_bottommost_compression_options(-14, ZSTD_LEVEL, 0, 0, True)
-    options.set_write_buffer_size(settings.memtable_bytes)
+    options.set_write_buffer_size(settings.write_buffer_bytes)
     options.set_max_write_buffer_number(settings.memtables)
     # An insert looks for the old row first: with this filter the search of the memtable takes 0.65 µs, not 2.9.
     options.set_memtable_prefix_bloom_ratio(0.02)

@@ -37,22 +37,16 @@ def field_values(rows: Sequence[Fields], name: str, instead: Any) -> list[Any]:
 def merged_texts(lefts: Sequence[Fields], rights: Sequence[Sequence[Fields] | None]) -> list[bytes] | None:
     """Each of its right rows laid over a left one; a right row may be that of several. None has a literal in it.
 
-    None, and the rows are of no further use, if the data have to be looked at: right rows are none that are plain, or
+    None if the data have to be looked at: right rows are none that are plain, or
     both rows of a pair have an object in one field.
     """
     out: list[bytes] = []
     for left, rows in zip(lefts, rights, strict=True):
         if rows is None:
             return None
+        objects = [name for name, text in left.items() if bytes(text)[:1] == b"{"]
         for right in rows:
-            lent: list[str] = []
-            for name, text in left.items():
-                if name not in right:
-                    right[name] = text
-                    lent.append(name)
-                elif bytes(right[name])[:1] == b"{":
-                    return None
-            out.append(_encode(right))
-            for name in lent:
-                del right[name]
+            if objects and any(bytes(right[name])[:1] == b"{" for name in objects if name in right):
+                return None
+            out.append(_encode({**left, **right}))
     return out

@@ -181,7 +181,7 @@ class _Storage:
 
     def __init__(self, sizes: dict[str, int], rows: int) -> None:
         self._rows = max(1, rows)
-        self._cache = sizes.get("cache_bytes", 0) + sizes.get("memtable_bytes", 0)
+        self._cache = sizes.get("cache_bytes", 0)  # memtables are a part of it
         self._live = sizes.get("live_bytes", 0)
         self._garbage = max(0, sizes.get("file_bytes", 0) - self._live)
         self._metadata = sizes.get("table_reader_bytes", 0)

@@ -149,6 +149,15 @@ def test_a_stall_is_tried_again_a_bounded_number_of_times(tmp_path: Path) -> Non
     assert engine.applied_index == 5000
 
 
+def test_memtables_are_a_part_of_the_cache(tmp_path: Path) -> None:
+    settings = RocksSettings(cache_bytes=48 << 20)
+    assert settings.write_buffer_bytes * settings.memtables <= settings.cache_bytes // 2
+    engine = RocksEngine(tmp_path / "db", settings)
+    engine.write(rows_of(4, bytes(1 << 20)), 1)
+    sizes = engine.sizes()
+    assert 4 << 20 <= sizes["memtable_bytes"] <= sizes["cache_bytes"] <= settings.cache_bytes
+
+
 def test_faults_are_told_apart() -> None:
     assert isinstance(fault(Exception("Incomplete: Write stall")), Overloaded)
     assert type(fault(Exception("IO error: No space left on device: x"))).__name__ == "DiskFull"
