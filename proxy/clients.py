@@ -20,7 +20,7 @@ from twisted.internet import defer
 
 from proxy.answers import Evaluator
 from proxy.deadlines import Deadlines
-from proxy.fibers import FiberPool, Timers
+from proxy.fibers import DelayedCall, FiberPool, Timers
 from proxy.frames import MAX_QUERY_BYTES
 from proxy.handshake import Authenticator
 from proxy.session import KILLED, MAX_RUNNING, Query, Session
@@ -43,6 +43,10 @@ class Limits:
     max_receiving_bytes: int = 1 << 30  # of all queries that have come in part
     write_high_bytes: int = 1 << 20  # unsent: above it nothing new of the connection is run or read
     write_abort_bytes: int = 256 << 20  # unsent: above it the connection is cut
+
+
+RELIEF_BYTES: Final = 16 << 20
+_RELIEF_AFTER_S: Final = 1.0  # to give memory back costs milliseconds, and a client's next query may need it again
 
 
 class LoginDesk(Authenticator, Protocol):
@@ -97,7 +101,9 @@ class Clients:
         server_version: str = "2.4.4",
         random_bytes: Callable[[int], bytes] = os.urandom,
         seconds: Callable[[], float] = time.monotonic,
+        give_back: Callable[[], object] = lambda: None,
     ) -> None:
+        """give_back: gives memory that is free back to the system."""
         self.evaluator = evaluator
         self.login = login
         self.fibers = fibers
@@ -115,9 +121,22 @@ class Clients:
         self.logins = Deadlines(timers, seconds, self.limits.handshake_timeout_s)
         self.set_server(server_id, server_name)
         self._secret = random_bytes(16)
+        self._give_back = give_back
+        self._relief: DelayedCall | None = None
         self._next_id = 0
         self._when_empty: defer.Deferred[None] | None = None
         self._line: dict[Callable[[], None], None] = {}  # connections that have more to do than fits into a slice
+
+    def relieve_soon(self) -> None:
+        """A query of `RELIEF_BYTES` or more, or with such an answer, is over: what it took is given back, once there
+        has been no such for a while."""
+        if self._relief is not None:
+            self._relief.cancel()
+        self._relief = self.timers.callLater(_RELIEF_AFTER_S, self._relieve)
+
+    def _relieve(self) -> None:
+        self._relief = None
+        self._give_back()
 
     def set_server(self, server_id: str, server_name: str) -> None:
         """What SERVER_INFO answers; to be called again when the server is renamed."""
@@ -241,6 +260,9 @@ class Clients:
         Fires when all connections are closed.
         """
         self.is_draining = True
+        if self._relief is not None:
+            self._relief.cancel()
+            self._relief = None
         if not self.members:
             self.logins.stop()
             return defer.succeed(None)

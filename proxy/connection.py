@@ -19,7 +19,7 @@ from model.errors import ReqlResourceLimitError
 from proxy.answers import Answer
 from proxy.clients import Clients
 from proxy.fibers import WAITING, DelayedCall, Failed
-from proxy.frames import answer_frame, datum_frame, error_frame, frame, frame_header
+from proxy.frames import Pieces, answer_frame, datum_frame, error_frame, frame, frame_header
 from proxy.handshake import CheckKey, Event, Handshake, Hold, Ready, Refuse
 from proxy.performer import Performer
 from proxy.session import CONTINUE_BYTES, Action, Query, Session
@@ -301,6 +301,11 @@ class Connection(Performer, asyncio.Protocol):
             self._write_out()
             self._send(body)  # itself, so that it is in memory once for all who are sent it
             self._write_out()
+
+    def _send_pieces(self, pieces: Pieces) -> None:
+        self._write_out()
+        for piece in pieces:
+            self._write(piece)
 
     def _disconnect(self) -> None:
         self._write_out()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -261,10 +262,49 @@ def _json_type(value: object) -> str:
     return "ARRAY" if isinstance(value, list) else "OBJECT"
 
 
+PIECE_ITEMS: Final = 256
+LARGE_BYTES: Final = 4 << 20  # an answer from which on it is sent in pieces
+
 _ATOM_BYTES: Final = len(b'{"t":1,"r":[]}')
 _KIND_PREFIX: Final = {
     ATOM: b'{"t":1,"r":[', ARRAY: b'{"t":1,"r":[[', PARTIAL: b'{"t":3,"r":[', "sequence": b'{"t":2,"r":['
 }  # fmt: skip
+
+
+class Pieces:
+    """A response frame that is made as it is sent, so that its items are not in memory twice. It can be made once."""
+
+    __slots__ = ("_head", "_items", "_suffix", "size")
+
+    def __init__(self, head: bytes, items: list[bytes], suffix: bytes, size: int) -> None:
+        """items: at least one; they are taken out of the list. size: of the frame's body."""
+        self.size = size
+        self._head = head
+        self._items = items
+        self._suffix = suffix
+
+    def __iter__(self) -> Iterator[bytes]:
+        items, lead = self._items, self._head
+        items.reverse()
+        while items:
+            part = items[: -PIECE_ITEMS - 1 : -1]
+            del items[-PIECE_ITEMS:]
+            part[0] = lead + part[0]
+            yield b",".join(part)
+            lead = b","
+        yield self._suffix
+
+
+def answer_pieces(token: int, answer: Answer) -> Pieces | None:
+    """The response frame for a large answer, whose items it takes; None for any other."""
+    items = answer.items
+    if len(items) <= PIECE_ITEMS or answer.body is not None:
+        return None
+    size = sum(map(len, items))
+    if size < LARGE_BYTES:
+        return None
+    head, suffix, size = _around(token, answer, size)
+    return Pieces(head, items, suffix, size) if size < MAX_RESPONSE_BYTES else None
 
 
 def answer_frame(token: int, answer: Answer) -> bytes:
@@ -277,6 +317,17 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         size = len(item) + _ATOM_BYTES
         if size < MAX_RESPONSE_BYTES:
             return datum_frame(token, item)
+    head, suffix, size = _around(token, answer, sum(map(len, items)))
+    if size >= MAX_RESPONSE_BYTES:
+        text = f"Response size ({size}) greater than maximum ({MAX_RESPONSE_BYTES - 1})."
+        return error_frame(token, ReqlResourceLimitError(text))
+    if len(items) < 2:
+        return b"".join((head, *items, suffix))
+    return b",".join([head + items[0], *items[1:-1], items[-1] + suffix])  # all bytes between are copied only once
+
+
+def _around(token: int, answer: Answer, items_bytes: int) -> tuple[bytes, bytes, int]:
+    """What comes before and after an answer's items in its frame, and how long its body is."""
     suffix = b"]]" if answer.kind == ARRAY else b"]"
     if answer.profile is not None:
         suffix += b',"p":' + answer.profile
@@ -284,15 +335,8 @@ def answer_frame(token: int, answer: Answer) -> bytes:
         suffix += b',"n":[%s]' % ",".join(map(str, answer.notes)).encode() if answer.notes else b',"n":[]'
     suffix += b"}"
     prefix = _KIND_PREFIX[answer.kind]
-    count = len(items)
-    size = len(prefix) + sum(map(len, items)) + max(0, count - 1) + len(suffix)
-    if size >= MAX_RESPONSE_BYTES:
-        text = f"Response size ({size}) greater than maximum ({MAX_RESPONSE_BYTES - 1})."
-        return error_frame(token, ReqlResourceLimitError(text))
-    head = _pack(token, size) + prefix
-    if count < 2:
-        return b"".join((head, *items, suffix))
-    return b",".join([head + items[0], *items[1:-1], items[-1] + suffix])  # all bytes between are copied only once
+    size = len(prefix) + items_bytes + max(0, len(answer.items) - 1) + len(suffix)
+    return _pack(token, size & MAX_RESPONSE_BYTES) + prefix, suffix, size
 
 
 def datum_frame(token: int, text: bytes) -> bytes:

@@ -10,8 +10,8 @@ from typing import cast
 
 from model.errors import ReqlError
 from proxy.answers import ATOM, NEEDS_FIBER, PARTIAL, Answer, Cursor, Interrupted, OpenFeed, Promised, QueryContext
-from proxy.clients import Clients
-from proxy.frames import frame
+from proxy.clients import RELIEF_BYTES, Clients
+from proxy.frames import Pieces, frame
 from proxy.session import SHUTTING_DOWN, Action, Close, Disconnect, Interrupt, Query, Session
 
 log = logging.getLogger("rewinddb.proxy")
@@ -115,6 +115,10 @@ class Performer:
         """Sends a response frame with a body that others are sent, too."""
         self._send(frame(token, body))
 
+    def _send_pieces(self, pieces: Pieces) -> None:
+        """Sends a response frame that is large."""
+        self._send(b"".join(pieces))
+
     def _disconnect(self) -> None:
         """Closes once everything sent so far is out."""
         raise AssertionError("a child says how")
@@ -154,6 +158,10 @@ class Performer:
                 self._send(action)  # type: ignore[arg-type]
             elif kind is Query:
                 self._run(action)  # type: ignore[arg-type]
+            elif kind is Pieces:
+                self._send_pieces(action)  # type: ignore[arg-type]
+                if action.size >= RELIEF_BYTES:  # type: ignore[union-attr]
+                    self.clients.relieve_soon()
             elif isinstance(action, Interrupt):
                 self._interrupt(action.query, action.message)
             elif isinstance(action, Close):
@@ -225,7 +233,9 @@ class Performer:
         """What an answer promises is done, or an error came of it."""
         session = self.session
         assert session is not None
-        response = session.answered(query, answer) if answer is not None and not self._is_finishing else None
+        response = None
+        if answer is not None and not self._is_finishing and len(query.body) < RELIEF_BYTES:
+            response = session.answered(query, answer)
         if response is None:
             self._done(query, answer, error)
             return
@@ -236,6 +246,8 @@ class Performer:
     def _done(self, query: Query, answer: Answer | None, error: ReqlError | Interrupted | None) -> None:
         session = self.session
         assert session is not None
+        if len(query.body) >= RELIEF_BYTES:
+            self.clients.relieve_soon()
         if error is not None:
             self._perform(session.failed(query, error))
         else:

@@ -2,7 +2,7 @@
 
 Bytes and results of queries come in; what comes out is a list of actions, which the shell performs in order:
 
-    bytes                to be sent
+    bytes, Pieces        to be sent
     Query                to be run: `evaluator.start`, or `cursor.next_batch` when it has a cursor; then `finished`
                          or `failed` is called with the outcome, exactly once
     Interrupt            a running query is to be interrupted (its run still ends in `finished` or `failed`)
@@ -30,7 +30,9 @@ from proxy.frames import (
     START,
     STOP,
     FrameReader,
+    Pieces,
     answer_frame,
+    answer_pieces,
     end_frame,
     error_frame,
     is_noreply,
@@ -98,7 +100,7 @@ class Disconnect:
     reason: str
 
 
-Action = bytes | Query | Interrupt | Close | Disconnect
+Action = bytes | Pieces | Query | Interrupt | Close | Disconnect
 
 
 class Session:
@@ -243,7 +245,7 @@ class Session:
         self._end_run(query)
         actions: list[Action] = []
         if not query.noreply and not self.is_closed:
-            actions.append(answer_frame(query.token, answer))
+            actions.append(answer_pieces(query.token, answer) or answer_frame(query.token, answer))
         is_over = started_noreply or query.stopping or query.killed is not None or self.is_closed
         if answer.cursor is None or is_over:
             self._end(query, actions)

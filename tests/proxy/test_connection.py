@@ -13,6 +13,7 @@ from proxy.auth import UserDirectory, make_credential, passwordless_admin
 from proxy.clients import Clients, Limits
 from proxy.connection import Connection
 from proxy.fibers import FiberPool
+from proxy.frames import answer_frame
 from proxy.handshake import MAGIC_V0_3, MAGIC_V0_4, MAGIC_V1_0, WIRE_JSON
 
 LOG_IN = struct.pack("<III", MAGIC_V0_4, 0, WIRE_JSON)
@@ -465,6 +466,65 @@ def test_large_answers_are_not_kept_back_for_others(world, frame):
     connection.data_received(b"".join(frame(token, text) for token in range(7)))
     assert wire.writes == before + 3
     assert len(w.heard(wire)) == 7
+
+
+@pytest.fixture
+def large(world):
+    """A world that answers with 18 MB in many items, the frame that says so, and how often memory was given back."""
+    w = world()
+    items = [b'"%09d%b"' % (number, b"x" * 6000) for number in range(3000)]
+    relieved = []
+    w.clients._give_back = lambda: relieved.append(w.reactor.seconds())
+    w.evaluator.start = lambda body, context: Answer("array", list(items))
+    return w, answer_frame(7, Answer("array", items)), relieved
+
+
+def test_a_large_answer_is_sent_in_pieces_and_its_memory_given_back(large, frame):
+    w, expected, relieved = large
+    connection, wire = w.connect()
+    before = wire.writes
+    for _ in range(2):
+        connection.data_received(frame(1, b"[1,5]") + frame(7, b"[1,5]"))
+        w.reactor.advance(0.5)
+    assert wire.writes > before + 40
+    assert wire.written.endswith(expected)
+    assert len(wire.written) == 4 * len(expected)
+    assert relieved == []
+    w.reactor.advance(0.5)
+    assert relieved == [1.5]
+    w.reactor.advance(10.0)
+    assert relieved == [1.5]
+
+
+def test_memory_is_given_back_after_a_large_query(world, frame):
+    w = world()
+    relieved = []
+    w.clients._give_back = lambda: relieved.append(1)
+    connection, wire = w.connect()
+    query = b'[1,"%b"]' % (b"x" * (17 << 20))
+    plain = w.evaluator.start
+
+    def promising(body, context):
+        return Promised(Answer("atom", [b"1"]), lambda done: done(None))
+
+    for token, w.evaluator.start in enumerate((plain, promising)):
+        data = frame(token, query)
+        connection.data_received(data[:100])
+        connection.data_received(data[100:])
+        assert [token for token, _ in w.heard(wire)] == [token]
+        w.reactor.advance(0.9)
+        assert relieved == []
+    w.reactor.advance(1.0)
+    assert relieved == [1]
+
+
+def test_a_server_that_stops_gives_nothing_back(large, frame):
+    w, _, relieved = large
+    connection, _ = w.connect()
+    connection.data_received(frame(1, b"[1,5]") + frame(7, b"[1,5]"))
+    w.clients.drain(0.0)
+    w.reactor.advance(10.0)
+    assert relieved == []
 
 
 def test_what_was_answered_is_sent_before_the_connection_is_closed(world, frame):

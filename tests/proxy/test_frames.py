@@ -213,3 +213,25 @@ def test_an_array_is_sent_as_the_atom_that_it_is(items, profile):
 def test_other_answers_are_left_as_they_are():
     answer = Answer("sequence", [b"1"])
     assert frames.as_atom(answer) is answer
+
+
+@pytest.mark.parametrize("kind", ["array", "sequence", "partial"])
+@pytest.mark.parametrize("profile", [None, b"[]"])
+@pytest.mark.parametrize("count", [257, 511, 512, 513, 1025])
+def test_a_large_answer_in_pieces_is_its_frame(kind, profile, count):
+    items = [b'"%d%b"' % (number, b"x" * (frames.LARGE_BYTES // 250)) for number in range(count)]
+    answer = Answer(kind, list(items), [1], profile)
+    expected = frames.answer_frame(7, answer)
+    pieces = frames.answer_pieces(7, answer)
+    assert pieces.size == len(expected) - frames.HEADER_BYTES
+    found = list(pieces)
+    assert b"".join(found) == expected
+    assert len(found) == 1 + -(-count // frames.PIECE_ITEMS)
+    assert answer.items == []
+
+
+@pytest.mark.parametrize("count", [1, frames.PIECE_ITEMS])
+def test_few_items_are_one_frame_however_large(count):
+    answer = Answer("partial", [b"x" * frames.LARGE_BYTES] * count)
+    assert frames.answer_pieces(7, answer) is None
+    assert frames.answer_pieces(7, Answer("partial", [b"1"] * 10_000)) is None

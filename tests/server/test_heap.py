@@ -4,6 +4,8 @@ import platform
 import subprocess
 import sys
 
+import pytest
+
 THREADS = """
 import ctypes, threading
 from server.heap import share_one_heap
@@ -23,3 +25,26 @@ if is_shared:
 def test_all_threads_share_one_heap_where_there_may_be_several():
     told = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, timeout=60)
     assert told.stderr.count("Arena ") == (platform.libc_ver()[0] == "glibc")
+
+
+PIECES = """
+from pathlib import Path
+from server.heap import give_back, share_one_heap
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+share_one_heap()
+pieces = [bytes(1000) for _ in range(50_000)]
+last = bytes(1000)
+pieces.clear()
+before = resident()
+give_back()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such function")
+def test_what_is_free_in_pieces_is_given_back():
+    told = subprocess.run([sys.executable, "-c", PIECES], capture_output=True, text=True, check=True, timeout=60)
+    assert int(told.stdout) > 20_000_000
