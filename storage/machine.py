@@ -337,7 +337,7 @@ class Machine:
         if self._has_unpacked:
             self._has_unpacked = False
             raise Unfinished("rows were unpacked and are to be written")
-        if self._whole is None:
+        if self._whole is None and len(parts) > 1:  # one write is whole by itself
             self._whole = self.engine.whole()
             self._whole.__enter__()
         try:

@@ -5,7 +5,7 @@ is retried, nothing more is acknowledged, and the process has to stop and recove
 
 Order is the order of the calls. A group goes behind the last one with zeros after it, up to the end of
 the page, so that neither old records of a recycled file nor half a page read from disk stand in the way.
-A file that is still growing is zero-filled a step ahead in the same write, since syncing a file that
+A file that is still growing is zero-filled a step ahead before the same sync, since syncing a file that
 grows costs more than syncing one that does not.
 """
 
@@ -30,6 +30,9 @@ _log = logging.getLogger("rewinddb.wal")
 
 PAGE_BYTES: Final = 4096
 GROW_BYTES: Final = 1 << 20
+# In pieces, since Linux keeps the pages of one write together and looks at all of them for each later write to any:
+# after one write of 1 MiB that is 9 µs, after these 6, and it counts 64 KiB as written each time, not 1 MiB.
+_ZEROS: Final = bytes(64 << 10)
 DEFAULT_SPARES: Final = 2
 
 Done = Callable[[], None]
@@ -241,16 +244,21 @@ class LogWriter:
         data = b"".join(parts)
         end = segment.end + len(data)
         until = -(-(end + HEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES
+        write_all(self._files, self._handle, data + _ZEROS[: until - end], segment.end)
         if until > self._size:
-            until = max(until, min(self._size + GROW_BYTES, self._segment_bytes))
-        write_all(self._files, self._handle, data + bytes(until - end), segment.end)
+            self._grow(until)
         self._files.datasync(self._handle)
-        self._size = max(self._size, until)
         segment.end = end
         self.synced_groups += 1
         note, number = self.entry_map.note, segment.number
         for index, offset in notes:
             note(index, number, offset)
+
+    def _grow(self, until: int) -> None:
+        """Fills the file with zeros a step ahead; it has been written up to `until`."""
+        self._size = max(until, min(self._size + GROW_BYTES, self._segment_bytes))
+        for at in range(until, self._size, len(_ZEROS)):
+            write_all(self._files, self._handle, _ZEROS[: self._size - at], at)
 
     def _mark_end(self) -> None:
         """A group of its own at a regular end: it proves that all before it was synced, so damage there will show."""
