@@ -52,6 +52,7 @@ TURN_S: Final = 0.005  # after this long the loop lets the reactor do something 
 STALL_RETRY_S: Final = 0.005
 _READ_GIVE_UP_TIMEOUTS: Final = 5  # in election timeouts
 _NORMAL: Final = EntryKind.NORMAL
+_LEADER: Final = Role.LEADER
 
 
 class Node:
@@ -140,7 +141,7 @@ class Node:
     def can_serve(self) -> bool:
         """Whether this member leads and has applied all that earlier leaders committed."""
         core = self.core
-        return self.failed is None and core.role is Role.LEADER and self.applied_index >= core.term_start
+        return self.failed is None and core.role is _LEADER and self.applied_index >= core.term_start
 
     @property
     def has_lease(self) -> bool:

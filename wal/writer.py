@@ -35,6 +35,9 @@ GROW_BYTES: Final = 1 << 20
 _ZEROS: Final = bytes(64 << 10)
 DEFAULT_SPARES: Final = 2
 
+_TRUNCATE: Final = int(Kind.TRUNCATE)
+_VOIDING: Final = (_TRUNCATE, int(Kind.RESTART))  # plain numbers, as those of records are
+
 Done = Callable[[], None]
 
 
@@ -86,7 +89,7 @@ class LogWriter:
         self._segments = list(opened.segments)
         self._last = (opened.chart.last_index, opened.chart.last_term)
         conf_states = opened.chart.conf_states
-        self._carried = {
+        self._carried: dict[int, Record | None] = {
             Kind.HARD_STATE: opened.chart.hard_state,
             Kind.CONF_STATE: conf_states[-1] if conf_states else None,
         }
@@ -174,33 +177,36 @@ class LogWriter:
     def _write_next(self) -> bool:
         """Waits for work and does all of it that is there; False after a `_Close`."""
         queue = self._queue
-        items = [queue.get()]
-        while not queue.empty():  # nobody else takes from it
-            items.append(queue.get())
+        item = queue.get()
         records: list[Record] = []
         callbacks: list[Done] = []
-        for item in items:
+        while True:
             if type(item) is tuple:
-                records.extend(item[0])
+                records += item[0]
                 if item[1] is not None:
                     callbacks.append(item[1])
-                continue
-            self._write_group(records, callbacks)
-            records, callbacks = [], []
-            if isinstance(item, _Release):
-                self._release(item.index)
-            elif isinstance(item, _Roll):
-                self._roll()
             else:
-                self._mark_end()
-                return False
-        self._write_group(records, callbacks)
-        return True
+                self._write_group(records, callbacks)
+                records, callbacks = [], []
+                if isinstance(item, _Release):
+                    self._release(item.index)
+                elif isinstance(item, _Roll):
+                    self._roll()
+                else:
+                    self._mark_end()
+                    return False
+            if queue.empty():  # nobody else takes from it
+                self._write_group(records, callbacks)
+                return True
+            item = queue.get()
 
     def _write_group(self, records: list[Record], callbacks: list[Done]) -> None:
         if records:
             self._write_records(records)
-            self._bytes_out += sum([len(record[3]) for record in records])
+            size = 0
+            for record in records:
+                size += len(record[3])
+            self._bytes_out += size
         for done in callbacks:
             done()
 
@@ -223,15 +229,15 @@ class LogWriter:
             if kind >= FIRST_ENTRY_KIND:
                 notes.append((index, offset))
                 self._last = (index, raft_term)
-            elif kind == Kind.TRUNCATE or kind == Kind.RESTART:
+            elif kind in _VOIDING:
                 self._write_synced(parts, notes)
                 parts, notes = [], []
                 group = offset = segment.end
                 data = encode(record, segment.number, group)
                 self._last = (index, raft_term)
-                self.entry_map.truncate_after(index if kind == Kind.TRUNCATE else -1)
+                self.entry_map.truncate_after(index if kind == _TRUNCATE else -1)
             else:
-                self._carried[Kind(kind)] = record
+                self._carried[kind] = record
             parts.append(data)
             offset += len(data)
         self._write_synced(parts, notes)
@@ -241,10 +247,9 @@ class LogWriter:
         if not parts:
             return
         segment = self._segments[-1]
-        data = b"".join(parts)
-        end = segment.end + len(data)
+        end = segment.end + sum(map(len, parts))
         until = -(-(end + HEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES
-        write_all(self._files, self._handle, data + _ZEROS[: until - end], segment.end)
+        write_all(self._files, self._handle, b"".join((*parts, _ZEROS[: until - end])), segment.end)
         if until > self._size:
             self._grow(until)
         self._files.datasync(self._handle)
