@@ -37,7 +37,7 @@ log = logging.getLogger("rewinddb.proxy")
 
 T = TypeVar("T")
 
-SLICE_S: Final = 0.002
+SLICE_S: Final = 0.001  # a get beside a scan waits 0.5 ms longer with twice as much; a scan costs the same
 _MAX_IDLE: Final = 64  # fibers kept for reuse
 _SURELY_NOT_DONE: Final = (NotLeader, Overloaded)
 
