@@ -21,7 +21,7 @@ from model.errors import (
     SyncFailed,
 )
 from proxy.answers import Answer, Interrupted, Promised, WaitTimeout
-from proxy.fibers import WAITING, Failed, FiberPool
+from proxy.fibers import SLICE_S, WAITING, Failed, FiberPool
 
 
 class Item:
@@ -177,7 +177,7 @@ def test_long_runs_take_turns_one_slice_per_pass(bench):
 def test_a_short_run_breathes_without_giving_way(bench):
     def work():
         for _ in range(100):
-            bench.spin(0.00001)
+            bench.spin(SLICE_S / 200)
             bench.pool.breathe()
         return "done"
 
