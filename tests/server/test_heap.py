@@ -4,8 +4,6 @@ import platform
 import subprocess
 import sys
 
-import pytest
-
 THREADS = """
 import ctypes, threading
 from server.heap import share_one_heap
@@ -44,7 +42,6 @@ print(before - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such function")
-def test_what_is_free_in_pieces_is_given_back():
+def test_what_is_free_in_pieces_is_given_back_where_the_c_library_can():
     told = subprocess.run([sys.executable, "-c", PIECES], capture_output=True, text=True, check=True, timeout=60)
-    assert int(told.stdout) > 20_000_000
+    assert int(told.stdout) > 20_000_000 or platform.libc_ver()[0] != "glibc"
