@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 BURST_BYTES: Final = 8 << 20
-PERIOD_S: Final = 0.25
-"""With BURST_BYTES it makes 32 MiB/s; docs/decisions/043-pace-of-catching-up.md has what was measured."""
+PERIOD_S: Final = 0.32
+"""With BURST_BYTES it makes 25 MiB/s; docs/decisions/043-pace-of-catching-up.md has what was measured."""
 LOOK_S: Final = 1.0
 MOST: Final = 64
 """Times BURST_BYTES: more than any link carries in a period."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,10 +30,10 @@ def catch_up(behind: int, growth_per_s: float, until_s: float, entry_bytes: int 
     return until_s, behind + int(growth_per_s * until_s) - index
 
 
-def test_a_gigabyte_takes_about_half_a_minute() -> None:
+def test_a_gigabyte_takes_about_forty_seconds() -> None:
     took, missing = catch_up(4 << 10, 0.0, 100.0)
     assert not missing
-    assert 30 < took < 34
+    assert 38 < took < 43
 
 
 @given(st.floats(0, 3000), st.sampled_from([1 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20]))
@@ -62,7 +63,7 @@ def test_a_burst_and_then_a_pause() -> None:
 def test_what_is_larger_than_a_burst_goes_whole() -> None:
     pace = Pace()
     assert sends(pace, 10.0, 3 * BURST_BYTES) == 1
-    assert pace.wait_s(10.0) == PERIOD_S
+    assert pace.wait_s(10.0) == pytest.approx(PERIOD_S)
 
 
 def test_bursts_become_larger_while_the_log_grows_as_fast_and_smaller_after_that() -> None:
