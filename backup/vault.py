@@ -23,8 +23,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import fsspec  # type: ignore[import-untyped]
-
 from backup.sealing import DEFAULT_LEVEL, Keyring, digest, seal, unseal
 from model.errors import BadSetting, RewindError, UnfitArchive
 
@@ -68,7 +66,9 @@ class Vault:
         # What these stores' clients keep of listings would show objects that are gone, and hide new ones.
         fresh = {"use_listings_cache": False} if urlsplit(url).scheme in CACHED_LISTINGS else {}
         with _Doing(self, "open"):
-            self._fs, root = fsspec.core.url_to_fs(url, **{**fresh, **(options or {})})
+            from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # takes 50 ms: not where no vault is opened
+
+            self._fs, root = url_to_fs(url, **{**fresh, **(options or {})})
         self._root = root.rstrip("/")
         protocol = self._fs.protocol
         self._atomic = bool(ATOMIC_PUTS & set([protocol] if isinstance(protocol, str) else protocol))
@@ -250,7 +250,9 @@ class _Doing:
 def check_kind(url: str) -> None:
     """Raises BadSetting for a URL of no kind of place that is known: for who gives it, before it is kept."""
     kind = url.partition("://")[0].partition("::")[0]
-    if kind not in fsspec.available_protocols():
+    from fsspec.registry import available_protocols  # type: ignore[import-untyped]
+
+    if kind not in available_protocols():
         raise BadSetting(
             f"{kind}:// is no kind of place that is known.", "Use file://, s3://, gs://, abfs://, ssh:// or sftp://."
         )
