@@ -32,7 +32,8 @@ PAGE_BYTES: Final = 4096
 GROW_BYTES: Final = 1 << 20
 # In pieces, since Linux keeps the pages of one write together and looks at all of them for each later write to any:
 # after one write of 1 MiB that is 9 µs, after these 6, and it counts 64 KiB as written each time, not 1 MiB.
-_ZEROS: Final = bytes(64 << 10)
+PIECE_BYTES: Final = 64 << 10
+_ZEROS: Final = bytes(GROW_BYTES)
 DEFAULT_SPARES: Final = 2
 
 _TRUNCATE: Final = int(Kind.TRUNCATE)
@@ -251,7 +252,8 @@ class LogWriter:
         until = -(-(end + HEAD_BYTES) // PAGE_BYTES) * PAGE_BYTES
         write_all(self._files, self._handle, b"".join((*parts, _ZEROS[: until - end])), segment.end)
         if until > self._size:
-            self._grow(until)
+            # Behind a large group others will follow that are: each piece would wait for the interpreter anew.
+            self._grow(until, PIECE_BYTES if end - segment.end < PIECE_BYTES else GROW_BYTES)
         self._files.datasync(self._handle)
         segment.end = end
         self.synced_groups += 1
@@ -259,11 +261,11 @@ class LogWriter:
         for index, offset in notes:
             note(index, number, offset)
 
-    def _grow(self, until: int) -> None:
-        """Fills the file with zeros a step ahead; it has been written up to `until`."""
+    def _grow(self, until: int, piece_bytes: int) -> None:
+        """Fills the file with zeros a step ahead, piece by piece; it has been written up to `until`."""
         self._size = max(until, min(self._size + GROW_BYTES, self._segment_bytes))
-        for at in range(until, self._size, len(_ZEROS)):
-            write_all(self._files, self._handle, _ZEROS[: self._size - at], at)
+        for at in range(until, self._size, piece_bytes):
+            write_all(self._files, self._handle, _ZEROS[: min(piece_bytes, self._size - at)], at)
 
     def _mark_end(self) -> None:
         """A group of its own at a regular end: it proves that all before it was synced, so damage there will show."""
