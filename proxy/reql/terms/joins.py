@@ -11,7 +11,7 @@ from model.datum import dumps, expect, loads, merge, merge_plain
 from model.errors import Path, ReqlCompileError, ReqlError
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.merging import field_values, merged_texts, rows_fields
+from proxy.reql.merging import Merger, field_values, rows_fields
 from proxy.reql.nodes import Node, located
 from proxy.reql.partial import Decode, decode_all, decoder
 from proxy.reql.registry import TERMS, fail, special, term
@@ -183,7 +183,7 @@ class EqJoin(Stream):
     are made of the rows' texts.
     """
 
-    __slots__ = ("_func", "_index", "_left_fields", "_table", "_waiting", "inner", "is_plain", "zip")
+    __slots__ = ("_func", "_index", "_left_fields", "_merger", "_table", "_waiting", "inner", "is_plain", "zip")
 
     def __init__(self, inner: Stream, func: Func, table: Any, index: str, path: Path) -> None:
         super().__init__(inner.is_array, inner.is_infinite, path)
@@ -195,6 +195,7 @@ class EqJoin(Stream):
         self._table = table
         self._index = index
         self._left_fields: Decode | None = None
+        self._merger = Merger(table.source.primary_key)
         self._waiting: list[Any] = []
 
     def source_chunk(self, env: Any) -> Rows | None:
@@ -223,16 +224,12 @@ class EqJoin(Stream):
 
     def _zipped_texts(self, env: Any, lefts: list[bytes]) -> list[bytes]:
         func = self._func
-        rows = rows_fields(lefts)
-        if rows is not None and isinstance(func, FieldFunc) and func.key.__class__ is str:
-            keys = field_values(rows, func.key, ABSENT)
-        else:
-            keys = self._keys_in(lefts)
+        merger = self._merger
+        field: Any = func.key if isinstance(func, FieldFunc) and func.key.__class__ is str else None
+        rows = rows_fields(lefts) if field is not None and merger.takes_lefts_apart else None
+        keys = self._keys_in(lefts) if rows is None else field_values(rows, field, ABSENT)
         names, matches = self._matches(env, keys)
-        merged = None
-        if self.is_plain and rows is not None:
-            found = {name: rows_fields(texts) for name, texts in matches.items()}
-            merged = merged_texts(rows, [found[name] for name in names])
+        merged = merger.texts(lefts, rows, names, matches) if self.is_plain else None
         if merged is None:
             pairs = [
                 {"left": loads(left), "right": loads(right)}
