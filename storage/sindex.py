@@ -18,11 +18,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from model.errors import Overloaded
+from storage.changed_fields import Fields
 from storage.engine import Engine, WriteSet
 from storage.layout import PREFIX_BYTES, after, ready_key, sindex_prefix, table_prefix
 
 IndexKeys = Callable[[Sequence[bytes]], list[list[bytes]]]
 """Rows' JSON texts -> for each the encoded index keys; [] for a row without a value."""
+
+IndexFunction = tuple[IndexKeys, Fields | None]
+"""The keys, and the fields of a row that alone decide them; None: it may be any."""
 
 SLICE_ROWS: Final = 256  # rows read at once while building
 PIECE_ROWS: Final = 16  # of these, between two looks at the clock
@@ -34,7 +38,9 @@ TAGS: Final = 1 << 16  # a row's equal keys beyond this many are not told apart
 class Sindex:
     """What this replica knows of one secondary index."""
 
-    __slots__ = ("cursor", "index_id", "is_ready", "is_swept", "keys_of", "prefix", "rows_done", "table_id")
+    __slots__ = (
+        "cursor", "fields", "index_id", "is_ready", "is_swept", "keys_of", "prefix", "rows_done", "table_id",
+    )  # fmt: skip
 
     def __init__(self, table_id: int, index_id: int, is_ready: bool = False) -> None:
         self.table_id = table_id
@@ -42,6 +48,7 @@ class Sindex:
         self.prefix = sindex_prefix(index_id)
         self.is_ready = is_ready
         self.keys_of: IndexKeys | None = None
+        self.fields: Fields | None = None  # that alone decide a row's keys
         self.restart()
 
     def restart(self) -> None:

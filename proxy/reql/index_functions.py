@@ -16,7 +16,7 @@ from proxy.reql import terms as _terms  # noqa: F401  (fills the registry
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.geo.index import index_keys_of
-from proxy.reql.partial import decode_all, decoder, fields_read
+from proxy.reql.partial import Fields, decode_all, decoder, fields_read
 from proxy.reql.rowcode import MIN_ROWS
 from proxy.reql.values import Func
 
@@ -82,8 +82,11 @@ FAILED: Final = object()
 """Stands for the value of an index function that failed."""
 
 
-def index_keys(table: Table, index: Index) -> Callable[[Sequence[bytes]], list[list[bytes]]]:
-    """The port of the state machine: rows' JSON texts -> index key bytes. Values that cannot be keys are left out."""
+def index_keys(table: Table, index: Index) -> tuple[Callable[[Sequence[bytes]], list[list[bytes]]], Fields | None]:
+    """The port of the state machine: rows' JSON texts -> index key bytes. Values that cannot be keys are left out.
+
+    With it the fields that alone decide the keys, or None.
+    """
     definition = index.definition
     function = compile_function(definition["function"])
     fields = fields_read(function)
@@ -106,7 +109,7 @@ def index_keys(table: Table, index: Index) -> Callable[[Sequence[bytes]], list[l
                     out.append([])  # a value that cannot be a key: the row is not in the index
         return out
 
-    return keys
+    return keys, fields
 
 
 def _values(function: Func, rows: list[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from storage.rocks import RocksSettings
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 
 
-def index_keys(table: Table, index: Index) -> Callable[[Sequence[bytes]], list[list[bytes]]]:
+def index_keys(table: Table, index: Index) -> tuple[Callable[[Sequence[bytes]], list[list[bytes]]], frozenset[str]]:
     """The test's index language: {"field": name, "multi": bool}; values are numbers or lists of them."""
     field, multi = index.definition["field"], index.definition.get("multi", False)
 
@@ -25,7 +25,7 @@ def index_keys(table: Table, index: Index) -> Callable[[Sequence[bytes]], list[l
         values = value if multi and isinstance(value, list) else [value]
         return [b"N%08d\0" % number for number in values if isinstance(number, int)]
 
-    return lambda rows: [keys_of_row(row) for row in rows]
+    return lambda rows: [keys_of_row(row) for row in rows], frozenset([field])
 
 
 def row(**fields: object) -> bytes:

@@ -74,7 +74,7 @@ def check(machine: Machine) -> None:
         rows = list(store.scan(table.table_id))
         assert store.count(table.table_id) == len(rows)
         for index in table.indexes.values():
-            keys_of = index_keys(table, index)
+            keys_of, _ = index_keys(table, index)
             if store.index_ready(index.index_id):
                 expected = sorted(
                     (e[5:], key) for key, row in rows for e in entry_keys(b"i0000", keys_of([row])[0], key)

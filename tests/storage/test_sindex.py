@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
+from model.catalog import Index, Table
 from model.effect import Kind
 from storage.engine import Engine
 from storage.machine import Machine
-from storage.sindex import TAGS, entry_keys
+from storage.sindex import TAGS, IndexFunction, entry_keys
 from tests.storage.storage_ledger import Ledger, delete, index_keys, new_index, put
 
 
@@ -30,7 +33,7 @@ def expected(ledger: Ledger, index_id: int = 2) -> list[tuple[bytes, bytes]]:
     store = ledger.machine.store
     table = store.catalog.tables[1]
     index = next(index for index in table.indexes.values() if index.index_id == index_id)
-    keys_of = index_keys(table, index)
+    keys_of, _ = index_keys(table, index)
     return sorted(
         (entry[5:], key) for key, row in store.scan(1) for entry in entry_keys(b"i0000", keys_of([row])[0], key)
     )
@@ -154,3 +157,38 @@ def test_tables_that_fill_slices_exactly(ledger: Ledger, rows: int) -> None:
     ledger.add(new_index(1, 2, "n"))
     ledger.build()
     assert len(entries(ledger)) == rows and ledger.machine.store.index_ready(2)
+
+
+def test_an_index_is_asked_only_about_rows_whose_change_touches_its_fields(engine: Engine) -> None:
+    asked: list[tuple[int, bytes]] = []
+
+    def counting(table: Table, index: Index) -> IndexFunction:
+        keys_of, fields = index_keys(table, index)
+
+        def note(rows: Sequence[bytes]) -> list[list[bytes]]:
+            asked.extend((index.index_id, row) for row in rows)
+            return keys_of(rows)
+
+        return note, None if index.index_id == 4 else fields
+
+    ledger = Ledger(Machine(engine, counting))
+    ledger.add((Kind.CREATE_DATABASE, "db-1", "test"), (Kind.CREATE_TABLE, 1, "u", "db-1", "t", "id", {}))
+    ledger.add(new_index(1, 2, "n"), new_index(1, 3, "m"))
+    ledger.build()
+    ledger.add(put(1, b"a", id=1, n=1, m=1, other=1))
+    asked.clear()
+    ledger.add(put(1, b"a", id=1, n=1, m=1, other=2))
+    assert not asked
+    ledger.add(put(1, b"a", id=1, n=1, m=2, other=2))
+    assert {index_id for index_id, _ in asked} == {3} and entries(ledger, 3) == expected(ledger, 3) != []
+    ledger.add(new_index(1, 4, "other"))  # of which nobody says what it looks at
+    ledger.build()
+    asked.clear()
+    ledger.add(put(1, b"a", id=1, n=1, m=2, other=3))
+    assert {index_id for index_id, _ in asked} == {4} and entries(ledger, 4) == expected(ledger, 4) != []
+    ledger.add((Kind.DROP_INDEX, 1, 3))
+    asked.clear()
+    ledger.add(put(1, b"a", id=1, n=2, m=3, other=3), delete(1, b"b"))
+    assert {index_id for index_id, _ in asked} == {2, 4} and entries(ledger) == expected(ledger) != []
+    ledger.add(delete(1, b"a"))
+    assert entries(ledger) == entries(ledger, 4) == []

@@ -202,7 +202,7 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
     if isinstance(stream, IntersectingRows):
         copies, _ = stream.matcher()
         return lambda key, text: text is not None and copies(d.loads(text)) > 0
-    compute = index_keys(stream.source.table, stream.index)
+    compute, _ = index_keys(stream.source.table, stream.index)
     if isinstance(stream, KeyedIndexRows):
         ranges = [prefix_range(bound_key(key, primary=False)) for key in stream.keys]
     else:
