@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from backup.capture_tables import Progress, capture_tables
-from backup.manifest import Block, ImageManifest, encode
+from backup.manifest import Block, ImageManifest, check_content, encode
 from backup.shelf import IMAGES
 from backup.vault import Vault
 from model.catalog import Catalog, Table
@@ -130,7 +130,9 @@ def unpack_block(content: bytes, name: str) -> tuple[list[bytes], list[bytes]]:
 
 def read_block(vault: Vault, block: Block) -> tuple[list[bytes], list[bytes]]:
     """The rows of a block, verified against its manifest."""
-    keys, rows = unpack_block(vault.get(block.name, block.sha256), block.name)
+    content = vault.get(block.name, block.sha256)
+    check_content(block, content)
+    keys, rows = unpack_block(content, block.name)
     if len(rows) != block.rows:
         raise UnfitArchive(f"{block.name} holds {len(rows)} rows; its manifest says {block.rows}.")
     return keys, rows

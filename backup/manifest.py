@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from backup.sealing import content_hash
 from model.effect import Effect
 from model.errors import UnfitArchive
 from model.undecodable import UNDECODABLE
@@ -24,18 +25,31 @@ MAX_BLOCKS: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one table in the order of their keys. sha256 and stored_bytes are of the object as stored."""
+    """Rows of one table in the order of their keys. sha256 and stored_bytes are of the object as stored.
+
+    content_hash: `backup.sealing` hash of what it unpacks to, made before that was packed; "" in older images.
+    """
 
     name: str
     rows: int
     row_bytes: int
     stored_bytes: int
     sha256: str
+    content_hash: str = ""
+
+
+def check_content(block: Block, content: bytes) -> None:
+    """Raises UnfitArchive unless a block unpacks to what was packed into it, as far as its manifest knows that."""
+    if block.content_hash and content_hash(content) != block.content_hash:
+        raise UnfitArchive(f"{block.name} does not unpack to what was packed into it.")
 
 
 @dataclass(frozen=True, slots=True)
 class TableImage:
-    """One table in an image. row_hash: `storage.rows` hash over all rows, whatever their blocks."""
+    """One table in an image.
+
+    row_hash: `storage.rows` hash over all rows; "" where each of the blocks has its `content_hash`.
+    """
 
     table_id: int
     uuid: str

@@ -19,21 +19,19 @@ from typing import Final, NamedTuple
 import msgspec
 
 from backup.manifest import Block
-from backup.sealing import digest, seal
+from backup.sealing import content_hash, seal
 from backup.vault import Vault
-from storage.rows import HASH_MODULUS, sum_of_digests
 
 UPLOADS: Final = 4  # blocks on their way to the vault at the same time, of each process
 MAX_WORKERS: Final = 4
 
 
 class Stored(NamedTuple):
-    """A block that is in the vault, of which table, its first key, and the sum of its rows' digests."""
+    """A block that is in the vault, of which table, and its first key."""
 
     block: Block
     table_id: int
     low: bytes
-    row_hash: int
 
 
 def spare_workers() -> int:
@@ -76,12 +74,12 @@ class BlockWriter:
 
     def write(self, name: str, table_id: int, keys: list[bytes], rows: list[bytes]) -> list[Stored]:
         """Sends a block on its way, once there are not too many; those that have arrived meanwhile."""
-        row_hash = sum_of_digests(keys, rows) % HASH_MODULUS
         self._encoder.encode_into((keys, rows), self._content)
-        stored = seal(name, self._content, self._vault.keyring, self._vault.level)
-        block = Block(name, len(rows), sum(map(len, rows)), len(stored), digest(stored))
+        found = content_hash(self._content)
+        stored, sha256 = seal(name, self._content, self._vault.keyring, self._vault.level)
+        block = Block(name, len(rows), sum(map(len, rows)), len(stored), sha256, found)
         arrived = self._arrived(UPLOADS)
-        self._under_way.append(self._uploads.submit(self._store, Stored(block, table_id, keys[0], row_hash), stored))
+        self._under_way.append(self._uploads.submit(self._store, Stored(block, table_id, keys[0]), stored))
         return arrived
 
     def finish(self) -> list[Stored]:

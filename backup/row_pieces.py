@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from backup.image_loading import check_count, read_ahead
-from backup.manifest import Block, TableImage
+from backup.manifest import Block, TableImage, check_content
 from backup.rebuild import Progress, sound_effects
 from backup.restore_tables import Source, Survey, check_rows, rebuild_tables
 from backup.sealing import open_sealed, unseal
@@ -139,7 +139,8 @@ def _read(vault: Vault, block: Block, are_own: bool) -> Unpacked:
         body, is_compressed = open_sealed(block.name, stored, vault.keyring, is_known=True)
         packed = body if is_compressed else None
     try:
-        plain = unseal(block.name, stored, vault.keyring) if packed is None else unpack_plain(packed)
+        plain = unseal(block.name, stored, vault.keyring, is_known=True) if packed is None else unpack_plain(packed)
+        check_content(block, plain)
         if are_own and packed is not None:
             return Unpacked(packed, plain, None, block.rows, block.row_bytes)
         keys, rows = rows_in(plain)

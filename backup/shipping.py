@@ -146,7 +146,7 @@ class Shipper:
         piece = SliceName(records[0].log_index, records[-1].log_index, first_ms, max(times, default=self.shipped_ms))
         entries = [(r.log_index, r.raft_term, r.kind - FIRST_ENTRY_KIND, r.payload) for r in records]
         text = encode_slice(LogSlice(self._cluster_id, entries))
-        return piece, seal(piece.name, text, self._vault.keyring, self._level_for(records))
+        return piece, seal(piece.name, text, self._vault.keyring, self._level_for(records)).stored
 
     def _level_for(self, records: Sequence[Record]) -> int:
         """Slices that are mostly packed rows are not compressed again."""

@@ -77,9 +77,9 @@ class Vault:
 
     def put(self, name: str, content: bytes, threads: int = 0) -> tuple[str, int]:
         """Seals and stores an object; gives the hash and size of what is stored. The same name twice is refused."""
-        stored = seal(name, content, self.keyring, self.level, threads)
-        self.put_stored(name, stored)
-        return digest(stored), len(stored)
+        sealed = seal(name, content, self.keyring, self.level, threads)
+        self.put_stored(name, sealed.stored)
+        return sealed.sha256, len(sealed.stored)
 
     def put_stored(self, name: str, stored: bytes, is_settled: bool = True) -> None:
         """Stores bytes that are sealed already. Not settled: its name may be lost with the power until `settle`."""
@@ -122,7 +122,7 @@ class Vault:
 
     def get(self, name: str, expected: str | None = None) -> bytes:
         """The content of an object; raises UnfitArchive if it is damaged or not the one with the hash `expected`."""
-        return unseal(name, self.get_stored(name, expected), self.keyring)
+        return unseal(name, self.get_stored(name, expected), self.keyring, is_known=expected is not None)
 
     def get_stored(self, name: str, expected: str | None = None) -> bytes:
         """The stored bytes of an object. Raises NotInVault if there is none."""

@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from backup.capture import read_block
-from backup.manifest import Block, ImageManifest, SliceName
+from backup.manifest import Block, ImageManifest, SliceName, TableImage
 from backup.plan import Stop, plan_restore
 from backup.rebuild import rebuild
+from backup.sealing import content_hash
 from backup.shelf import IMAGES, LOG, Shelf, look, read_slice
 from backup.shipping import covered_slices
 from backup.vault import Vault, VaultUnavailable
 from model.errors import DiskFull, RewindError, UnfitArchive
+from model.packed_rows import plain_rows
 from storage.image import Image
 from storage.rows import HASH_MODULUS, sum_of_digests
 
@@ -235,13 +237,32 @@ def compare(found: Image, image: ImageManifest) -> Iterator[str]:
         if table is None or table_id not in found.catalog.tables:
             yield f"table number {table_id} is in one and not in the other"
             continue
+        count, is_same = _found_as(found, table)
+        if count != table.rows or not is_same:
+            yield f"table {table.database}.{table.name} has {count} rows for {table.rows}, or other contents"
+
+
+def _found_as(found: Image, table: TableImage) -> tuple[int, bool]:
+    """How many rows a table has in a rebuilt folder, and whether they are those that the image was made of."""
+    parts = found.blocks(table.table_id)
+    if table.row_hash:
         total = count = 0
-        for part in found.blocks(table_id):
-            total = (total + sum_of_digests(part.keys, part.rows)) % HASH_MODULUS
+        for part in parts:
+            total += sum_of_digests(part.keys, part.rows)
             count += len(part.rows)
-        name = f"{table.database}.{table.name}"
-        if (count, f"{total:064x}") != (table.rows, table.row_hash):
-            yield f"table {name} has {count} rows for {table.rows}, or other contents"
+        return count, f"{total % HASH_MODULUS:064x}" == table.row_hash
+    keys: list[bytes] = []
+    rows: list[bytes] = []
+    count, is_same = 0, True
+    for block in table.blocks:
+        while len(rows) < block.rows and (following := next(parts, None)) is not None:
+            keys += following.keys
+            rows += following.rows
+        plain = plain_rows(keys[: block.rows], rows[: block.rows])
+        is_same = is_same and content_hash(plain) == block.content_hash
+        count += min(block.rows, len(rows))
+        del keys[: block.rows], rows[: block.rows]
+    return count + len(rows) + sum(len(part.rows) for part in parts), is_same
 
 
 def need_room(folder: Path, row_bytes: int) -> None:

@@ -174,7 +174,7 @@ def test_blocks_that_hold_no_rows(forge: Forge, content: bytes) -> None:
 
 def sealed(name: str, body: bytes) -> bytes:
     stored = MAGIC + bytes((VERSION, ZSTD)) + NO_KEY + body
-    return stored + _hash(name, stored)
+    return stored + _hash(VERSION, name, stored)
 
 
 def test_objects_that_would_fill_the_memory(forge: Forge) -> None:

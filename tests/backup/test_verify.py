@@ -1,26 +1,32 @@
 """Damage is found at every depth that can see it; drills, new images from old ones and copies tell the truth."""
 
+import hashlib
 import random
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from backup import capture_tables
 from backup.access import access_from, enter
-from backup.capture import Order, capture
+from backup.capture import Order, capture, read_block
 from backup.copying import copy_vault
 from backup.drill import drill
 from backup.holds import hold
 from backup.inventory import inventory
-from backup.manifest import image_name
+from backup.manifest import encode, image_name
 from backup.plan import Stop, plan_restore
 from backup.rebuild import rebuild
-from backup.sealing import Keyring, new_key
+from backup.sealing import FIRST_VERSION, MAGIC, NO_KEY, Keyring, digest, new_key
 from backup.shelf import look
 from backup.synthesis import synthesise
 from backup.vault import Vault, VaultUnavailable
-from backup.verify import FILES, MANIFEST, ROWS, is_in_part, verify
+from backup.verify import FILES, MANIFEST, ROWS, compare, is_in_part, verify
+from model.effect import DELETE_ROW, PUT_ROW
 from model.errors import BadSetting, DiskFull, RewindError, UnfitArchive
+from model.packed_rows import plain_rows
 from storage.image import Image
-from storage.rows import row_digest
+from storage.rows import HASH_MODULUS, row_digest, sum_of_digests
 from tests.backup.faults import WRITES, Killed, at_operation, make_faulty
 from tests.backup.past_ledger import CLUSTER, History
 
@@ -303,3 +309,92 @@ def test_what_a_vault_may_be_is_checked(row):
 def test_row_hashes_do_not_depend_on_order():
     rows = [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
     assert sum(row_digest(*row) for row in rows) == sum(row_digest(*row) for row in reversed(rows))
+
+
+def test_an_image_of_the_first_format_is_read_and_verified(vault, tmp_path, history, keyring):
+    """Objects with the first kind of hash at their end, and one hash over all rows of a table, none over blocks."""
+    newest = look(vault).images[-1]
+    tables = []
+    for table in newest.tables:
+        blocks, total = [], 0
+        for block in table.blocks:
+            total += sum_of_digests(*read_block(vault, block))
+            stored = of_the_first_format(vault, block.name)
+            blocks.append(replace(block, sha256=digest(stored), stored_bytes=len(stored), content_hash=""))
+        tables.append(replace(table, row_hash=f"{total % HASH_MODULUS:064x}", blocks=tuple(blocks)))
+    name = f"images/{newest.image}/manifest"
+    vault.delete(name)
+    vault.put(name, encode(replace(newest, tables=tuple(tables))))
+    stored = of_the_first_format(vault, name)
+    assert all(problems(vault, depth, tmp_path) == [] for depth in (MANIFEST, FILES, ROWS))
+    assert drill(vault, tmp_path / "scratch", nothing)["problems"] == []
+    for at in (4, 20, len(stored) - 1):
+        (tmp_path / "vault" / name).write_bytes(stored[:at] + bytes((stored[at] ^ 2,)) + stored[at + 1 :])
+        assert problems(vault, MANIFEST, tmp_path)
+    (tmp_path / "vault" / name).unlink()
+    vault.put(name, encode(replace(newest, tables=tuple(replace(table, row_hash="1" * 64) for table in tables))))
+    assert [text for text in problems(vault, ROWS, tmp_path) if "other contents" in text]
+
+
+def of_the_first_format(vault, name):
+    """Seals an object anew as the first version did, in its place; as it is stored then."""
+    content = vault.get(name)
+    body, head = content, MAGIC + bytes((FIRST_VERSION, 0)) + NO_KEY
+    if vault.keyring.encrypts:
+        id, key = vault.keyring.current()
+        head, nonce = MAGIC + bytes((FIRST_VERSION, 2)) + id, bytes(12)
+        body = nonce + ChaCha20Poly1305(key).encrypt(nonce, content, head + name.encode())
+    end = hashlib.blake2b(name.encode() + head + body, digest_size=16, person=b"rewind object").digest()
+    vault.delete(name)
+    vault.put_stored(name, head + body + end)
+    return head + body + end
+
+
+def test_blocks_of_other_rows_than_were_packed_are_found(vault, tmp_path):
+    """Everything is sealed as it should be, but one row is not what it was when its block was made."""
+    newest = look(vault).images[-1]
+    table = max(newest.tables, key=lambda table: table.rows)
+    [block] = table.blocks
+    keys, rows = read_block(vault, block)
+    vault.delete(block.name)
+    sha256, size = vault.put(block.name, plain_rows(keys, [*rows[:-1], rows[-1].replace(b"}", b" }")]))
+    block = replace(block, sha256=sha256, stored_bytes=size)
+    tables = tuple(replace(table, blocks=(block,)) if other is table else other for other in newest.tables)
+    name = f"images/{newest.image}/manifest"
+    vault.delete(name)
+    vault.put(name, encode(replace(newest, tables=tables)))
+    with pytest.raises(UnfitArchive, match="does not unpack to what was packed into it"):
+        read_block(vault, block)
+    assert [text for text in problems(vault, FILES, tmp_path) if block.name in text]
+    with pytest.raises(UnfitArchive, match="does not unpack"):
+        rebuild(
+            vault, plan_restore([look(vault).images[-1]], [], Stop(index=newest.log_index)), tmp_path / "r", nothing
+        )
+
+
+def test_rebuilt_rows_are_compared_block_by_block(tmp_path, history, monkeypatch):
+    """However the rows of a rebuilt folder are read: a row too few, too many or other than it was is told."""
+    monkeypatch.setattr(capture_tables, "BLOCK_BYTES", 100)
+    vault = Vault(f"memory://{tmp_path}/compared")
+    history.steps(60)
+    history.image(vault)
+    [image] = look(vault).images
+    history.machine.checkpoint(tmp_path / "same")
+    with Image(tmp_path / "same") as found:
+        assert list(compare(found, image)) == []
+    table = max(image.tables, key=lambda table: table.rows)
+    assert len(table.blocks) > 2
+    first, last = read_block(vault, table.blocks[0]), read_block(vault, table.blocks[-1])
+    for at, effect in enumerate(
+        (
+            (DELETE_ROW, table.table_id, first[0][0]),
+            (PUT_ROW, table.table_id, first[0][0], b'{"id":0}'),
+            (PUT_ROW, table.table_id, first[0][0], first[1][0]),
+            (PUT_ROW, table.table_id, last[0][-1] + b"\xff", b'{"id":0}'),
+        )
+    ):
+        history.write(effect)
+        history.machine.checkpoint(tmp_path / f"other{at}")
+        with Image(tmp_path / f"other{at}") as found:
+            differences = [text for text in compare(found, image) if "log index" not in text]
+        assert bool(differences) == (at != 2), (at, differences)
