@@ -30,9 +30,9 @@ from proxy.reql.values import (
 
 __all__ = [
     "ENDLESS", "ENDLESS_FEED", "FIRST_CHUNK", "MAX_CHUNK", "NOTHING", "ArrayStream", "IteratorStream", "MapRows",
-    "Operation", "RowOperation", "Rows", "Stream", "Terminal", "TextRows", "array_texts", "as_selection", "as_stream",
-    "chunked", "grouped_value", "is_selection", "is_sequence", "keep", "over_groups", "plain_stream", "run_terminal",
-    "settle", "slice_stream", "to_list",
+    "Operation", "RowOperation", "Rows", "SpentArray", "Stream", "Terminal", "TextRows", "array_texts", "as_selection",
+    "as_stream", "chunked", "grouped_value", "is_selection", "is_sequence", "keep", "over_groups", "plain_stream",
+    "run_terminal", "settle", "slice_stream", "to_list",
 ]  # fmt: skip
 
 FIRST_CHUNK: Final = 16
@@ -253,6 +253,21 @@ class ArrayStream(Stream):
             return None
         self._at = at + MAX_CHUNK
         return self._items if at == 0 and len(self._items) <= MAX_CHUNK else self._items[at : at + MAX_CHUNK]
+
+
+class SpentArray(ArrayStream):
+    """The elements of an array that nobody will look at again: they leave it as they are given."""
+
+    __slots__ = ()
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        at = self._at
+        rows = super().source_chunk(env)
+        if rows is self._items:
+            self._items = []
+        elif rows:
+            self._items[at : at + len(rows)] = [None] * len(rows)
+        return rows
 
 
 class TextRows(Stream):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from rethinkdb import r
+
+from model.datum import loads
+from proxy.answers import Promised
+from proxy.reql.streams import SpentArray
+from proxy.reql.terms import writes
 
 DOCUMENTS: list[Any] = [
     {"id": 1, "a": "new"},
@@ -56,3 +61,48 @@ def test_a_write_hook_sees_every_document(run: Any, table: Any) -> None:
     run(r.table("t").set_write_hook(lambda context, old, new: new.merge({"hooked": True})))
     run(r.table("t").insert([{"id": at} for at in range(20)]))
     assert run(r.table("t").count(lambda row: row["hooked"])) == 20
+
+
+class TestLargeArrays:
+    """Their documents are given up as they are written; nobody may notice."""
+
+    ROWS: Final = [{"id": at, "n": at % 7} for at in range(700)]
+
+    def inserted(self, world: Any, query: Any) -> Any:
+        answer = world.start(query, takes_promises=True)
+        if type(answer) is Promised:
+            answer.begin(lambda error, value=None: None)
+            answer = answer.answer
+        return loads(answer.items[0])
+
+    def test_are_given_up_once_they_are_written(self, world: Any, table: Any, monkeypatch: Any) -> None:
+        table("t", [])
+        kept = []
+        monkeypatch.setattr(writes, "SpentArray", lambda rows: kept.append(rows) or SpentArray(rows))
+        assert self.inserted(world, r.table("t").insert(self.ROWS))["inserted"] == 700
+        (rows,) = kept
+        assert rows == [None] * 700
+        assert world.run(r.table("t").order_by("id").coerce_to("array")) == self.ROWS
+
+    @pytest.mark.parametrize("size", [255, 256, 257, 512, 513])
+    def test_are_written_to_the_last_document(self, world: Any, table: Any, size: int) -> None:
+        table("t", [])
+        assert self.inserted(world, r.table("t").insert(self.ROWS[:size]))["inserted"] == size
+        assert world.run(r.table("t").order_by("id").coerce_to("array")) == self.ROWS[:size]
+
+    def test_can_be_inserted_again_and_again(self, world: Any, table: Any) -> None:
+        table("t", [])
+        query = r.table("t").insert(self.ROWS)
+        assert self.inserted(world, query)["inserted"] == 700
+        again = self.inserted(world, query)
+        assert (again["errors"], again["inserted"]) == (700, 0)
+        assert self.ROWS[0] == {"id": 0, "n": 0}
+        assert self.inserted(world, r.table("t").insert(self.ROWS, conflict="replace"))["unchanged"] == 700
+
+    def test_are_kept_where_the_insert_runs_more_than_once(self, world: Any, table: Any) -> None:
+        table("t", [])
+        many = r.expr([1, 2, 3]).for_each(lambda _: r.table("t").insert(self.ROWS, conflict="update"))
+        total = self.inserted(world, many)
+        assert (total["inserted"], total["unchanged"], total["errors"]) == (700, 1400, 0)
+        twice = r.do(r.expr(self.ROWS), lambda rows: r.table("t").insert(rows, conflict="update")["unchanged"])
+        assert self.inserted(world, twice) == 700
