@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import shutil
 import struct
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +25,14 @@ from backup.vault import Vault
 from consensus.messages import EntryKind
 from model.catalog import Catalog
 from model.effect import time_of
-from model.errors import UnfitArchive
+from model.errors import Overloaded, UnfitArchive
 from storage.bulk import BulkLoad
 from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
 
 READ_AHEAD: Final = 4  # slices fetched and unpacked while one is being applied
 APPLY_ENTRIES: Final = 500
+STALL_RETRY_S: Final = 0.005
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, of how many) now and then."""
@@ -104,16 +106,25 @@ def _replay(vault: Vault, plan: Plan, folder: Path, progress: Progress) -> Rebui
             time_ms, term = entry_ms or time_ms, entry_term
             applied += 1
             if len(waiting) >= APPLY_ENTRIES:
-                machine.apply(waiting)
+                apply_patiently(machine, waiting)
                 waiting = []
                 progress("log", applied, total)
         if waiting:
-            machine.apply(waiting)
+            apply_patiently(machine, waiting)
         rows = sum(machine.store.count(table_id) for table_id in machine.catalog.tables)
         machine.flush()
         return Rebuilt(machine.applied_index, term, time_ms, rows, applied)
     finally:
         engine.close()
+
+
+def apply_patiently(machine: Machine, entries: Sequence[tuple[int, bytes]]) -> None:
+    """As `apply`, but waits where the engine stalls: rows come faster from a vault than some disks take them."""
+    while True:
+        try:
+            return machine.apply(entries)
+        except Overloaded:
+            time.sleep(STALL_RETRY_S)
 
 
 def _slices_of(vault: Vault, plan: Plan) -> Iterator[tuple[Replay, LogSlice]]:

@@ -19,7 +19,7 @@ from backup.image_loading import Loading
 from backup.manifest import TableImage
 from backup.packing import spare_workers
 from backup.plan import Plan
-from backup.rebuild import Progress, sound_effects
+from backup.rebuild import Progress, apply_patiently, sound_effects
 from backup.restore import Reached, reach, read_entries
 from backup.selection import TableName
 from backup.timeline import ReadEntries, Walk
@@ -196,10 +196,10 @@ def _replay(source: Source, survey: Survey, tables: Sequence[Table], folder: Pat
                 applied += 1
                 waiting.append((applied, encode(kept, 0)))
             if len(waiting) >= APPLY_ENTRIES:
-                machine.apply(waiting)
+                apply_patiently(machine, waiting)
                 waiting = []
                 progress("log", done, total)
-        machine.apply(waiting)
+        apply_patiently(machine, waiting)
         machine.flush()
     finally:
         engine.close()

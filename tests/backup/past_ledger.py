@@ -21,7 +21,7 @@ from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
 
 CLUSTER = "c1"
-SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
+SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
 FIELD_B = {"function": [69, [[2, [1]], [170, [[10, [1]], "b"]]]], "multi": False, "geo": False}
 
 Rows = dict[bytes, bytes]

@@ -16,7 +16,9 @@ from backup.shelf import look
 from backup.timeline import parse_moment
 from backup.vault import Vault
 from model.effect import PUT_ROW, Effect, Kind
+from model.errors import Overloaded
 from model.keys import primary_key_bytes
+from storage.engine import WriteSet
 from storage.machine import Machine
 from storage.rocks import RocksEngine
 from tests.backup.past_ledger import SETTINGS, History, Model, random_history, rows_in
@@ -132,4 +134,25 @@ def test_damage_is_named_where_it_leaves_no_image(tmp_path: Path) -> None:
     (tmp_path / "vault" / "images" / name / "manifest").write_bytes(b"nothing of the kind")
     with pytest.raises(NoBaseImage, match=f"since damaged: 1, first images/{name}/manifest"):
         plan_from(vault, parse_moment("latest", 0))
+    history.close()
+
+
+def test_a_restore_waits_where_the_engine_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = Vault(f"file://{tmp_path}/vault")
+    history = random_history(tmp_path, vault, 3)
+    write, stalls = RocksEngine.write, {0, *(image.log_index for image in look(vault).images)}
+
+    def stalling(engine: RocksEngine, changes: WriteSet, applied_index: int) -> None:
+        if applied_index not in stalls:
+            stalls.add(applied_index)
+            raise Overloaded("the storage engine is behind with its compactions")
+        write(engine, changes, applied_index)
+
+    monkeypatch.setattr("backup.rebuild.STALL_RETRY_S", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(RocksEngine, "write", stalling)
+        reached, machine = restored(vault, Stop(newest=True), tmp_path / "newest")
+    assert reached == history.last_index in stalls
+    assert machine.store.state_hash() == history.machine.store.state_hash()
+    machine.close()
     history.close()

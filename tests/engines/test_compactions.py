@@ -14,7 +14,7 @@ from storage.compactions import COMPACTIONS, NICENESS, THREAD
 from storage.engine import WriteSet
 from storage.rocks import RocksEngine, RocksSettings
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20, memtables=4)
 FILES = 9  # of level 0: RocksDB compacts four
 
 

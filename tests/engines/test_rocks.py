@@ -12,7 +12,7 @@ from model.errors import Corrupt, FolderInUse, Overloaded
 from storage.engine import WriteSet
 from storage.rocks import RocksEngine, RocksReader, RocksSettings, fault
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20, memtables=4)
 
 
 def rows_of(count: int, value: bytes = b"v" * 100) -> WriteSet:

@@ -19,7 +19,7 @@ from server.folder import DataFolder
 from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
 
 
 class Log:

@@ -22,7 +22,7 @@ from storage.documents import copy_catalog
 from storage.machine import Machine
 from storage.rocks import RocksEngine, RocksSettings
 
-SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
+SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
 FUNCTION = [69, [[2, [1]], [170, [[10, [1]], "b"]]]]
 UUID = "11111111-2222-4333-8444-555555555555"
 OLD_DB = "99999999-2222-4333-8444-555555555555"
