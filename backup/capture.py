@@ -16,7 +16,8 @@ from typing import NamedTuple
 import msgspec
 
 from backup.capture_tables import Progress, capture_tables
-from backup.manifest import Block, ImageManifest, check_content, encode
+from backup.manifest import Block, ImageManifest, encode
+from backup.sealing import content_hash
 from backup.shelf import IMAGES
 from backup.vault import Vault
 from model.catalog import Catalog, Table
@@ -115,6 +116,12 @@ def capture(image: Image, vault: Vault, order: Order, progress: Progress) -> Cap
             vault.delete(name)  # what is told to have failed is not to be listed
         raise
     return Captured(manifest, sha256)
+
+
+def check_content(block: Block, content: bytes) -> None:
+    """Raises UnfitArchive unless a block unpacks to what was packed into it, as far as its manifest knows that."""
+    if block.content_hash and content_hash(content) != block.content_hash:
+        raise UnfitArchive(f"{block.name} does not unpack to what was packed into it.")
 
 
 def unpack_block(content: bytes, name: str) -> tuple[list[bytes], list[bytes]]:

@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from backup.sealing import content_hash
 from model.effect import Effect
 from model.errors import UnfitArchive
 from model.undecodable import UNDECODABLE
@@ -36,12 +35,6 @@ class Block:
     stored_bytes: int
     sha256: str
     content_hash: str = ""
-
-
-def check_content(block: Block, content: bytes) -> None:
-    """Raises UnfitArchive unless a block unpacks to what was packed into it, as far as its manifest knows that."""
-    if block.content_hash and content_hash(content) != block.content_hash:
-        raise UnfitArchive(f"{block.name} does not unpack to what was packed into it.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from operator import lt
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from backup.capture import check_content
 from backup.image_loading import check_count, read_ahead
-from backup.manifest import Block, TableImage, check_content
+from backup.manifest import Block, TableImage
 from backup.rebuild import Progress, sound_effects
 from backup.restore_tables import Source, Survey, check_rows, rebuild_tables
 from backup.sealing import open_sealed, unseal

@@ -16,7 +16,7 @@ from backup.driver_link import RAW_FORMATS, Session, Target, r
 from backup.progress import Bar
 from model.errors import ToolFailed
 
-POLL_S: Final = 0.1
+POLL_S: Final = 0.05
 BAR_PARTS: Final = 1000
 SUCCESSFUL: Final = "successful"
 FAILED: Final = "failed"
