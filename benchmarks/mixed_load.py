@@ -1,14 +1,16 @@
 """Point gets beside other work: python -m benchmarks.mixed_load [--rows N] [--seconds S] [--only LOAD,...].
 
 One server with rows of about 1 KB; gets at a fixed rate, first alone, then beside full scans, an index build, a dump, a
-base image, loads and a thousand changefeeds. A get's time counts from when it was due, so a stall is charged to every
-get that it held up. One rule: all of it shares this machine's cores, so a phase is compared with the quiet one of the
-same run; beside the client's times stand the server's own stalls.
+base image, loads, a thousand changefeeds, and processes that only compute and ask the server nothing: what a get takes
+beside these is the machine's share of what it takes beside a client that is as busy. A get's time counts from when it
+was due, so a stall is charged to every get that it held up. One rule: all of it shares this machine's cores, so a phase
+is compared with the quiet one of the same run; beside the client's times stand the server's own stalls.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
@@ -148,6 +150,12 @@ def feeds(port: int, over: Any) -> None:
     crowd.close()
 
 
+def computing(port: int, over: Any) -> None:
+    """Does nothing, without rest."""
+    while not over.is_set():
+        sum(range(20_000))
+
+
 def work_when_ready(work: Callable[[int, Any], None], port: int, ready: Any, over: Any) -> None:
     ready.set()
     work(port, over)
@@ -169,6 +177,15 @@ def process(server: ServerProcess, work: Callable[[int, Any], None]) -> Iterator
         ended.wait()
     if worker.exitcode:
         raise click.ClickException(f"{work.__name__} failed")
+
+
+@contextmanager
+def busy_cores(server: ServerProcess) -> Iterator[Any]:
+    """Each core has a process that computes."""
+    with ExitStack() as stack:
+        for _ in range(os.cpu_count() or 1):
+            ended = stack.enter_context(process(server, computing))
+        yield ended
 
 
 @contextmanager
@@ -210,10 +227,13 @@ LOADS: dict[str, Callable[[ServerProcess, Path], AbstractContextManager[Any]]] =
     "index build": lambda server, folder: process(server, index_build),
     "loads": lambda server, folder: process(server, loads),
     "1000 feeds": lambda server, folder: process(server, feeds),
+    "busy cores": lambda server, folder: busy_cores(server),
     "dump": dump,
     "base image": base_image,
 }
-OPEN = frozenset({"quiet", "full scans", "sorts", "loads", "1000 feeds"})  # go on for as long as is wanted
+OPEN = frozenset(
+    {"quiet", "full scans", "sorts", "loads", "1000 feeds", "busy cores"}
+)  # go on for as long as is wanted
 
 
 def measure(name: str, server: ServerProcess, gets: Gets, folder: Path, seconds: float, quiet: float) -> float:

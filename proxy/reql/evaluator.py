@@ -55,6 +55,7 @@ TERM_OPTIONS: Final = frozenset(
 
 HEARD_BYTES: Final = 256  # a longer query carries data, and hardly comes twice
 MAX_HEARD: Final = 4000
+GLANCE_BYTES: Final = 512 << 10  # others have a turn between the parsing, 2 ms and more, and the run of what is larger
 
 # How those of the longer queries begin that are worth a glance: a write into a named table, or to one of its rows.
 ONE_ROW_WRITES: Final = (
@@ -156,6 +157,8 @@ class ReqlEvaluator:
             known = None if len(body) > HEARD_BYTES else self._heard.get(body) or self._recall(body)
         if known is None:
             known = self._understand(body)
+            if len(body) >= GLANCE_BYTES:
+                context.fibers.breathe()  # not for less: what was parsed would leave the cache, a fifth of a load
         return self._run(*known, context)
 
     def glance(self, body: bytes, user: str) -> bytes | Promised | None:
@@ -164,7 +167,7 @@ class ReqlEvaluator:
             return None
         if len(body) <= HEARD_BYTES:
             known = self._heard.get(body) or self._recall(body) or self._recognize(body)
-        elif body.startswith(ONE_ROW_WRITES) and self._world.data.can_write():
+        elif len(body) < GLANCE_BYTES and body.startswith(ONE_ROW_WRITES) and self._world.data.can_write():
             known = self._recognize(body)
         else:
             return None

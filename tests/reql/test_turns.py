@@ -2,9 +2,11 @@
 
 import pytest
 from rethinkdb import r
+from rethinkdb.ast import ReQLEncoder
 
 from model.errors import ReqlResourceLimitError
 from proxy.reql import writing
+from proxy.reql.evaluator import GLANCE_BYTES
 from tests.reql.conftest import SmallWorld
 
 ROWS = 300
@@ -69,3 +71,32 @@ def test_many_different_rows_come_in_order():
     world = SmallWorld()
     rows = r.range(9000).map(lambda n: {"at": (n * 7919) % 9001}).coerce_to("array")
     assert world.run(rows.distinct()["at"] == rows["at"].order_by(lambda at: at)) is True
+
+
+def test_others_have_a_turn_between_the_parsing_of_a_large_query_and_its_work(monkeypatch):
+    world = SmallWorld()
+    world.make_table("t", [])
+    world.fibers = breaths = Breaths(world.fibers)
+    written = []
+    commit = world.data.commit
+    monkeypatch.setattr(
+        world.data, "commit", lambda effects, *more: written.append(breaths.count) or commit(effects, *more)
+    )
+    world.run(r.table("t").insert([{"id": at, "text": "x" * 1000} for at in range(GLANCE_BYTES // 1000)]))
+    assert written[0] == 1
+    written.clear()
+    before = breaths.count
+    world.run(r.table("t").insert([{"id": -at} for at in range(1, 100)]))
+    assert written == [before]  # a small one is parsed and begun in one turn
+
+
+def test_a_large_document_is_not_parsed_at_a_glance():
+    world = SmallWorld()
+    world.make_table("t", [])
+    for size, is_seen in ((1000, True), (GLANCE_BYTES, False)):
+        insert = r.table("t").insert({"id": size, "text": "x" * size})
+        assert world.run(insert)["inserted"] == 1  # the shape is known from here on
+        query = r.table("t").get(size).update({"text": "y" * size})
+        assert world.run(query)["replaced"] == 1
+        body = ReQLEncoder().encode([1, r.table("t").get(size).update({"text": "z" * size}), {}]).encode()
+        assert (world.evaluator.glance(body, "admin") is not None) == is_seen
