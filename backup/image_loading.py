@@ -24,7 +24,7 @@ from backup.packing import begin_worker, end_at_once, interrupts_held, worker_va
 from backup.vault import Vault
 from model.errors import RewindError, UnfitArchive
 from storage.bulk import BulkLoad, SortedFile, write_sorted
-from storage.rocks import DEFAULT_SETTINGS, RocksSettings
+from storage.rocks_options import DEFAULT_SETTINGS, RocksSettings
 
 Found = TypeVar("Found")
 

@@ -28,7 +28,8 @@ from model.effect import time_of
 from model.errors import Overloaded, UnfitArchive
 from storage.bulk import BulkLoad
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 READ_AHEAD: Final = 4  # slices fetched and unpacked while one is being applied
 APPLY_ENTRIES: Final = 500

@@ -32,7 +32,8 @@ from model.keys import primary_key_bytes
 from storage.bulk import BulkLoad
 from storage.image import Image
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 SCRATCH: Final = RocksSettings(cache_bytes=32 << 20, memtable_bytes=32 << 20, memtables=2)
 DATABASE: Final = "d"  # uuid of the one database of a scratch folder

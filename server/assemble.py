@@ -75,7 +75,8 @@ from server.web_status import backup_sections, cluster_section
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 log = logging.getLogger("rewinddb.server")
 

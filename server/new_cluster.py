@@ -34,7 +34,8 @@ from server.folder import FIRST_MEMBER, DataFolder
 from server.restores.asking import check_definitions
 from server.system.site import SERVERS
 from storage.documents import load_catalog
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 LEFT_BEHIND: Final = (VAULTS, BACKUPS, RESTORES, TASKS, SERVERS)  # documents of the old cluster's own affairs
 KEPT_FREE_BYTES: Final = 256 << 20

@@ -25,7 +25,8 @@ from proxy.reql import terms as _terms  # noqa: F401  (the terms come before wha
 from proxy.reql.index_functions import index_keys
 from server.new_cluster import NewCluster, restore_folder
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 BUILD_S: Final = 0.25  # between two looks at how far the indexes are
 

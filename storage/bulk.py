@@ -24,7 +24,8 @@ from model.errors import Corrupt
 from storage.documents import save_catalog
 from storage.engine import WriteSet
 from storage.layout import count_key, table_prefix
-from storage.rocks import DEFAULT_SETTINGS, RocksEngine, RocksSettings, database_options, fault
+from storage.rocks import RocksEngine, fault
+from storage.rocks_options import DEFAULT_SETTINGS, RocksSettings, database_options
 
 FILE_BYTES: Final = 64 << 20
 CHECK_ROWS: Final = 1000  # between two looks at the size of the file

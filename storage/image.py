@@ -15,7 +15,8 @@ from model.catalog import Catalog
 from storage.documents import load_catalog
 from storage.engine import scan
 from storage.layout import COUNTS_HIGH, COUNTS_LOW, PREFIX_BYTES, after, number_in, table_prefix
-from storage.rocks import RocksReader, RocksSettings
+from storage.rocks import RocksReader
+from storage.rocks_options import RocksSettings
 
 BLOCK_BYTES: Final = 1 << 20
 FIRST_ROWS: Final = 16  # whose sizes tell how many to read at a time from then on

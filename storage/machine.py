@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
@@ -30,7 +30,6 @@ from model.catalog import Catalog, Index, Table
 from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of, unpacked
 from model.errors import Corrupt, Overloaded, Unfinished
 from storage import documents
-from storage.changed_fields import Differing, can_be_compared, differing, union
 from storage.engine import Engine, WriteSet, scan
 from storage.layout import (
     COUNTS_HIGH,
@@ -45,7 +44,7 @@ from storage.layout import (
     table_prefix,
 )
 from storage.rows import LiveStore
-from storage.sindex import IndexFunction, Sindex, SindexBuilder, keep_up
+from storage.sindex import IndexedTable, IndexFunction, Sindex, SindexBuilder, keep_up
 
 PART_ROWS: Final = 900  # engine keys per write; a write of more than 1000 would hold the GIL too long
 PART_BYTES: Final = 4 << 20
@@ -74,22 +73,6 @@ class _Part(NamedTuple):
     is_of_packed: bool  # after it, others may have a turn
 
 
-class _Table:
-    """What the hot path needs of a table."""
-
-    __slots__ = ("differing", "prefix", "sindexes")
-
-    def __init__(self, table_id: int) -> None:
-        self.prefix = table_prefix(table_id)
-        self.sindexes: list[Sindex] = []
-        self.differing: Differing | None = None  # of all the fields that they are known to look at
-
-    def look_again(self) -> None:
-        """The indexes are others, or more is known of them."""
-        fields = union(sindex.fields for sindex in self.sindexes)
-        self.differing = differing(fields) if fields else None
-
-
 class Machine:
     """Applies entries to one engine. All calls on one thread, but for `flush` and `checkpoint`."""
 
@@ -112,7 +95,7 @@ class Machine:
         self._foreseen: deque[tuple[int, bytes, _Made]] = deque()
         self._counts: dict[int, int] = {}
         self._visible_counts: dict[int, int] = {}
-        self._tables: dict[int, _Table] = {}
+        self._tables: dict[int, IndexedTable] = {}
         self._sindexes: dict[int, Sindex] = {}
         self.store = LiveStore(engine, self.catalog, self._visible_counts, self._sindexes)
         self._load(engine)
@@ -128,7 +111,7 @@ class Machine:
         self._builder = SindexBuilder(engine, self._clock, self._index_is_ready)
         ready = {number_in(key) for key, _ in scan(engine, READY_LOW, READY_HIGH)}
         for table in self.catalog.tables.values():
-            self._tables[table.table_id] = _Table(table.table_id)
+            self._tables[table.table_id] = IndexedTable(table.table_id)
             for index in table.indexes.values():
                 self._add_sindex(table.table_id, index.index_id, index.index_id in ready)
         self._staged = WriteSet()
@@ -315,13 +298,8 @@ class Machine:
                 return None
         return self.engine.get(key)
 
-    def _keep_indexes_up(self, table: _Table, primary_key: bytes, old: bytes | None, new: bytes | None) -> None:
-        changed: Collection[str] | None = None
-        if table.differing is not None and old is not None and new is not None:
-            changed = table.differing(old, new)
-        for sindex in table.sindexes:
-            if changed is not None and sindex.fields is not None and sindex.fields.isdisjoint(changed):
-                continue  # what took 8 µs to be worked out twice, to find that it is the same
+    def _keep_indexes_up(self, table: IndexedTable, primary_key: bytes, old: bytes | None, new: bytes | None) -> None:
+        for sindex in table.touched(old, new):
             if sindex.keys_of is None and not self._plug(sindex):
                 if sindex.is_ready:
                     sindex.is_ready = False
@@ -405,7 +383,7 @@ class Machine:
         if kind in (Kind.CREATE_DATABASE, Kind.DROP_DATABASE, Kind.RENAME_DATABASE):
             documents.save_database(changes, self.catalog, effect[1])
         elif kind == Kind.CREATE_TABLE:
-            self._tables[effect[1]] = _Table(effect[1])
+            self._tables[effect[1]] = IndexedTable(effect[1])
             documents.save_table(changes, self.catalog, effect[1])
         elif kind in (Kind.ALTER_TABLE, Kind.SET_WRITE_HOOK):
             documents.save_table(changes, self.catalog, effect[1])
@@ -449,9 +427,7 @@ class Machine:
 
     def _forget_sindex(self, table_id: int, index_id: int) -> None:
         self._builder.forget(index_id)
-        of = self._tables[table_id]
-        of.sindexes.remove(self._sindexes.pop(index_id))
-        of.look_again()
+        self._tables[table_id].remove(self._sindexes.pop(index_id))
         prefix = sindex_prefix(index_id)
         self._staged.delete_range(prefix, after(prefix))
         self._staged.delete(ready_key(index_id))
@@ -463,9 +439,7 @@ class Machine:
         table = self.catalog.tables[sindex.table_id]
         index = next(index for index in table.indexes.values() if index.index_id == sindex.index_id)
         sindex.keys_of, fields = self.index_keys(table, index)
-        if fields is not None and can_be_compared(fields):
-            sindex.fields = fields
-            self._tables[sindex.table_id].look_again()
+        self._tables[sindex.table_id].learn(sindex, fields)
         return True
 
     def build_step(self, budget_s: float = 0.002) -> bool:

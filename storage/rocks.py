@@ -28,7 +28,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -36,17 +35,12 @@ from weakref import WeakSet
 
 from rocksdict import (
     AccessType,
-    BlockBasedOptions,
-    Cache,
     Checkpoint,
-    DBCompressionType,
     IngestExternalFileOptions,
-    Options,
     Rdict,
     RdictIter,
     ReadOptions,
     WriteBatch,
-    WriteBufferManager,
     WriteOptions,
 )
 
@@ -54,18 +48,15 @@ from model.errors import Corrupt, DiskFull, FolderInUse, Overloaded, RewindError
 from storage.compactions import COMPACTIONS, yield_to_others
 from storage.engine import WriteSet
 from storage.recent import RecentValues
+from storage.rocks_options import DEFAULT_SETTINGS, RocksSettings, database_options
 
 log = logging.getLogger("rewinddb.storage")
 
 FORMAT_VERSION: Final = 1
 APPLIED_KEY: Final = b"m applied"
 FORMAT_KEY: Final = b"m format"
-ZSTD_LEVEL: Final = 1
 STEPPED_ROWS: Final = 64  # up to so many rows come by an iterator's steps, whose status is at hand where they end
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
-L0_FILES: Final = 4  # that are compacted together, as RocksDB has it
-RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
-MOST_RECENT_BYTES: Final = 256 << 20
 LOOKUP_KEYS: Final = 64  # who asks for more at once reads many rows, each of them perhaps never again
 WHOLE_WAIT_S: Final = 2.0  # what a checkpoint waits for an entry to be applied whole
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
@@ -85,32 +76,6 @@ PROPERTIES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RocksSettings:
-    """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not.
-
-    A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs.
-    Memtables are a part of it, too, at most the half.
-    """
-
-    cache_bytes: int = 512 << 20
-    memtable_bytes: int = 128 << 20
-    memtables: int = 2
-    background_jobs: int = 2
-
-    @property
-    def recent_bytes(self) -> int:
-        return min(self.cache_bytes // RECENT_SHARE, MOST_RECENT_BYTES)
-
-    @property
-    def write_buffer_bytes(self) -> int:
-        """Of one memtable."""
-        return min(self.memtable_bytes, self.cache_bytes // (2 * self.memtables))
-
-
-DEFAULT_SETTINGS: Final = RocksSettings()
-
-
 def fault(error: Exception) -> RewindError:
     """What a RocksDB error means here; rocksdict raises bare `Exception`s whose text begins with the status."""
     text = str(error)
@@ -121,48 +86,6 @@ def fault(error: Exception) -> RewindError:
     if "lock" in text.lower() and ("Resource temporarily unavailable" in text or "No locks available" in text):
         return FolderInUse(f"the storage folder is open in another process: {text}")
     return Corrupt(f"the storage engine failed: {text}", "Restore this server from its peers or from a backup.")
-
-
-def database_options(settings: RocksSettings) -> Options:
-    """How files and memtables are made; bulk loading makes its files alike."""
-    blocks = BlockBasedOptions()
-    cache = Cache(settings.cache_bytes - settings.recent_bytes)
-    blocks.set_block_cache(cache)
-    blocks.set_block_size(16 << 10)  # as fast as 4 KB for cached gets, and 60 % of the size with zstd
-    # Within a block, rows between two restarts are passed one by one: 4 make a get of 1 KB 0.3 µs faster than
-    # RocksDB's 16, and files 0.5 % larger.
-    blocks.set_block_restart_interval(4)
-    blocks.set_bloom_filter(10, False)
-    options = Options(raw_mode=True)
-    # Memtables count as a part of the cache, which gives way: with a million rows of 1 KB that is 30 MB less.
-    most_bytes = settings.write_buffer_bytes * settings.memtables
-    options.set_write_buffer_manager(WriteBufferManager.new_write_buffer_manager_with_cache(most_bytes, False, cache))
-    options.create_if_missing(True)
-    options.set_block_based_table_factory(blocks)
-    options.set_compression_type(DBCompressionType.lz4())
-    # What a memtable becomes is soon written anew: to pack it costs a third of the flush (1.2 µs of a row of 1 KB).
-    options.set_compression_per_level([DBCompressionType.none()] + [DBCompressionType.lz4()] * 6)
-    options.set_bottommost_compression_type(DBCompressionType.zstd())
-    # Level 1 takes 1.06 s of compaction where RocksDB's 3 takes 1.65 (300,000 rows of 1 KB), in as many bytes.
-    options.set_bottommost_compression_options(-14, ZSTD_LEVEL, 0, 0, True)
-    options.set_write_buffer_size(settings.write_buffer_bytes)
-    options.set_max_write_buffer_number(settings.memtables)
-    # As much as four files of level 0 bring: with RocksDB's 256 MB, and memtables of 64, each row of the first GB was
-    # written by compactions twice as often, which took 7.0 µs of a row of 1.4 KB, not 3.4.
-    options.set_max_bytes_for_level_base(L0_FILES * settings.write_buffer_bytes)
-    # An insert looks for the old row first: with this filter the search of the memtable takes 0.65 µs, not 2.9.
-    options.set_memtable_prefix_bloom_ratio(0.02)
-    options.set_memtable_whole_key_filtering(True)
-    options.set_max_background_jobs(settings.background_jobs)
-    options.set_level_zero_slowdown_writes_trigger(30)
-    options.set_level_zero_stop_writes_trigger(50)
-    options.set_bytes_per_sync(1 << 20)
-    options.set_avoid_unnecessary_blocking_io(True)
-    options.set_keep_log_file_num(4)
-    options.set_max_log_file_size(8 << 20)
-    options.set_stats_dump_period_sec(0)
-    options.set_stats_persist_period_sec(0)
-    return options
 
 
 def _open(folder: Path, settings: RocksSettings, access: AccessType | None = None) -> Rdict:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from model.errors import Overloaded
-from storage.changed_fields import Fields
+from storage.changed_fields import Differing, Fields, can_be_compared, differing, union
 from storage.engine import Engine, WriteSet
 from storage.layout import PREFIX_BYTES, after, ready_key, sindex_prefix, table_prefix
 
@@ -56,6 +56,41 @@ class Sindex:
         self.cursor = b""  # the primary key of the last row that was indexed
         self.is_swept = False  # whether the entries of an earlier construction are gone
         self.rows_done = 0
+
+
+class IndexedTable:
+    """A table and its secondary indexes: what the hot path needs of them."""
+
+    __slots__ = ("_differing", "prefix", "sindexes")
+
+    def __init__(self, table_id: int) -> None:
+        self.prefix = table_prefix(table_id)
+        self.sindexes: list[Sindex] = []
+        self._differing: Differing | None = None  # of all the fields that the indexes are known to look at
+
+    def remove(self, sindex: Sindex) -> None:
+        self.sindexes.remove(sindex)
+        self._look_again()
+
+    def learn(self, sindex: Sindex, fields: Fields | None) -> None:
+        """The fields that alone decide a row's keys in an index; None: it may be any."""
+        if fields is not None and can_be_compared(fields):
+            sindex.fields = fields
+            self._look_again()
+
+    def touched(self, old: bytes | None, new: bytes | None) -> list[Sindex]:
+        """The indexes that have to be asked about a row's change; for others its keys are the same before and after.
+
+        To ask one takes 8 µs, to compare the fields of all takes 2.
+        """
+        if self._differing is None or old is None or new is None:
+            return self.sindexes
+        changed = self._differing(old, new)
+        return [sindex for sindex in self.sindexes if sindex.fields is None or not sindex.fields.isdisjoint(changed)]
+
+    def _look_again(self) -> None:
+        fields = union(sindex.fields for sindex in self.sindexes)
+        self._differing = differing(fields) if fields else None
 
 
 def entry_keys(prefix: bytes, index_keys: list[bytes], primary_key: bytes) -> list[bytes]:

@@ -44,7 +44,8 @@ from server.replica import Replica
 from server.system import Site, SystemTable
 from storage.engine import Engine
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 TICKS: Final = 10  # in an election timeout
 LEASE_SHARE: Final = 0.75  # of the election timeout; the rest is for clocks that differ and for LEASE_KEPT_S

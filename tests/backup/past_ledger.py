@@ -18,7 +18,8 @@ from model.keys import primary_key_bytes
 from model.packed_rows import pack_rows
 from storage.image import Image
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 CLUSTER = "c1"
 SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)

@@ -18,7 +18,8 @@ from model.effect import DELETE_ROW, PUT_ROW, Effect, Kind, encode
 from model.errors import UnfitArchive
 from storage.image import Image
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 
 class Server:

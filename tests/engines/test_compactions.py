@@ -12,7 +12,8 @@ import pytest
 from model.errors import Overloaded
 from storage.compactions import COMPACTIONS, NICENESS, THREAD
 from storage.engine import WriteSet
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20, memtables=4)
 FILES = 9  # of level 0: RocksDB compacts four

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from storage.engine import MemoryEngine, View, WriteSet, scan
-from storage.rocks import RocksEngine, RocksReader, RocksSettings
+from storage.rocks import RocksEngine, RocksReader
+from storage.rocks_options import RocksSettings
 
 KEYS = st.binary(min_size=1, max_size=3).map(lambda tail: b"r" + tail)
 VALUES = st.one_of(st.none(), st.binary(max_size=40))

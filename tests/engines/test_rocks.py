@@ -10,7 +10,8 @@ import pytest
 
 from model.errors import Corrupt, FolderInUse, Overloaded
 from storage.engine import WriteSet
-from storage.rocks import RocksEngine, RocksReader, RocksSettings, fault
+from storage.rocks import RocksEngine, RocksReader, fault
+from storage.rocks_options import RocksSettings
 
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20, memtables=4)
 

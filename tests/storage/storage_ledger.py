@@ -9,7 +9,7 @@ import orjson
 from model.catalog import Index, Table
 from model.effect import Effect, Kind, encode
 from storage.machine import Machine
-from storage.rocks import RocksSettings
+from storage.rocks_options import RocksSettings
 
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
 

@@ -17,7 +17,8 @@ from server.cluster.snapshot_files import Contents, Incoming, Outgoing, installe
 from server.cluster.snapshots import KEEP_S, Snapshots
 from server.folder import DataFolder
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
 

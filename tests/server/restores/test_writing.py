@@ -20,7 +20,8 @@ from server.restores.asking import Target
 from server.restores.writing import TableRestore, drop_effects, put_documents, scratch_databases
 from storage.documents import copy_catalog
 from storage.machine import Machine
-from storage.rocks import RocksEngine, RocksSettings
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
 FUNCTION = [69, [[2, [1]], [170, [[10, [1]], "b"]]]]
