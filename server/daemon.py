@@ -30,11 +30,9 @@ log = logging.getLogger("rewinddb.server")
 
 GC_THRESHOLDS = (50_000, 20, 50)
 RECURSION_LIMIT = 8_000  # frames; a term of a query takes about three
-SWITCH_S = 20e-6
+SWITCH_S = 0.001
 """After how long another thread may have the interpreter. Each of the reactor's own system calls begins the wait of the
-others anew, and wakes them in vain: at Python's 5 ms a busy reactor kept the log writer out for 190 ms at a time, at
-1 ms it woke it 80 times per group of 20 updates, a sixth of what they cost. Less than the 40 µs between two such calls
-is asked for at the first try (`wal/punctual`)."""
+others anew, so that at Python's 5 ms a busy reactor kept the log writer out for 190 ms at a time."""
 GRACE_S = 2.0  # after a failure: how long drivers may take to be told
 
 

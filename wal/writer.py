@@ -22,7 +22,6 @@ from typing import Final
 from model.errors import RewindError, SyncFailed
 from wal.chart import EntryMap
 from wal.files import Files, OsFiles, final_error, write_all
-from wal.punctual import be_punctual
 from wal.reader import EntryReader, OpenedLog
 from wal.record import FIRST_ENTRY_KIND, HEAD_BYTES, Kind, Record, encode
 from wal.segment import DEFAULT_SEGMENT_BYTES, LOG_ID_BYTES, Segment, SegmentHead, segment_name, spare_name
@@ -157,7 +156,6 @@ class LogWriter:
     # -- the writer's thread
 
     def _run(self) -> None:
-        be_punctual()
         try:
             while self._write_next():
                 pass
