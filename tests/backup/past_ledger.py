@@ -22,7 +22,7 @@ from storage.rocks import RocksEngine
 from storage.rocks_options import RocksSettings
 
 CLUSTER = "c1"
-SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
+SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 FIELD_B = {"function": [69, [[2, [1]], [170, [[10, [1]], "b"]]]], "multi": False, "geo": False}
 
 Rows = dict[bytes, bytes]

@@ -15,7 +15,7 @@ from storage.engine import WriteSet
 from storage.rocks import RocksEngine
 from storage.rocks_options import RocksSettings
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20, memtables=4)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20)
 FILES = 9  # of level 0: RocksDB compacts four
 
 

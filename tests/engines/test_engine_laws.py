@@ -25,7 +25,7 @@ class Engines(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="engine-laws-"))
-        self.settings = RocksSettings(cache_bytes=1 << 20, memtable_bytes=64 << 10, memtables=4)
+        self.settings = RocksSettings(cache_bytes=1 << 20, memtable_bytes=64 << 10)
         self.model = MemoryEngine()
         self.disk = RocksEngine(self.folder / "db", self.settings)
         self.views: list[tuple[View, View]] = []

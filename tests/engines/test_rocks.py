@@ -13,7 +13,7 @@ from storage.engine import WriteSet
 from storage.rocks import RocksEngine, RocksReader, fault
 from storage.rocks_options import RocksSettings
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20, memtables=4)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=4 << 20)
 
 
 def rows_of(count: int, value: bytes = b"v" * 100) -> WriteSet:

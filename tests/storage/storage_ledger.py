@@ -11,7 +11,7 @@ from model.effect import Effect, Kind, encode
 from storage.machine import Machine
 from storage.rocks_options import RocksSettings
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 
 
 def index_keys(table: Table, index: Index) -> tuple[Callable[[Sequence[bytes]], list[list[bytes]]], frozenset[str]]:

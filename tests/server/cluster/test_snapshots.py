@@ -20,7 +20,7 @@ from storage.machine import Machine
 from storage.rocks import RocksEngine
 from storage.rocks_options import RocksSettings
 
-SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
+SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 
 
 class Log:

@@ -23,7 +23,7 @@ from storage.machine import Machine
 from storage.rocks import RocksEngine
 from storage.rocks_options import RocksSettings
 
-SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20, memtables=4)
+SETTINGS = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 FUNCTION = [69, [[2, [1]], [170, [[10, [1]], "b"]]]]
 UUID = "11111111-2222-4333-8444-555555555555"
 OLD_DB = "99999999-2222-4333-8444-555555555555"
