@@ -9,7 +9,7 @@ import sys
 import pytest
 from rethinkdb import errors, r
 
-from server.child import ROOT, DidNotStart
+from server.child import FREE_PORTS, READY, ROOT, DidNotStart
 
 
 def rewinddb(*arguments):
@@ -53,6 +53,23 @@ def test_told_to_stop_it_ends_with_0_and_keeps_everything(start, how):
     again = start()
     conn = again.connect()
     assert r.table("t").count().run(conn) == 100
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_ends_although_nobody_reads_what_it_prints(tmp_path, how):
+    """It began to stop, could not say so, and neither served nor ended from then on."""
+    command = [sys.executable, "-m", "server", "serve", "--data-dir", str(tmp_path / "data"), *FREE_PORTS]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            port = next(int(found[1]) for line in server.stdout if (found := READY.match(line.rstrip())))
+            server.stdout.close()
+            with r.connect(port=port) as conn:
+                r.table_create("t").run(conn)
+                assert r.table("t").insert({"id": 1}).run(conn)["inserted"] == 1
+            server.send_signal(how)
+            assert server.wait(60) == 0
+        finally:
+            server.kill()
 
 
 def test_a_stop_waits_for_running_queries(start):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -43,15 +44,15 @@ def run(settings: Settings) -> int:
     share_one_heap()
     told = settings.logging
     logs.set_up(told.level, told.format, told.file, told.config_file)
-    click.echo(f"Running rewinddb {VERSION}...")
+    _say(f"Running rewinddb {VERSION}...")
     folder = DataFolder(Path(settings.server.data_dir))
     if folder.is_new:
-        click.echo(f"Initializing directory {folder.path}")
+        _say(f"Initializing directory {folder.path}")
     if settings.cluster.join:
         from server.cluster.join import join
 
-        settings = join(settings, folder)
-    click.echo(f"Loading data from directory {folder.path}")
+        settings = join(settings, folder, _say)
+    _say(f"Loading data from directory {folder.path}")
     loop = install_reactor()
     try:
         return Daemon(settings, folder, loop).run()
@@ -69,6 +70,19 @@ def install_reactor() -> asyncio.AbstractEventLoop:
     install(loop)
     logs.follow_twisted()
     return loop
+
+
+def _say(line: str) -> None:
+    """Tells whoever started the server. If they no longer read, or cannot take it, the server goes on without them."""
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        # What is left in the buffer, and what is said from now on, goes nowhere; else Python would end with a failure.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except OSError as error:
+        log.warning("standard output takes nothing: %s", error)
 
 
 class Daemon:
@@ -106,7 +120,7 @@ class Daemon:
             self._reactor.callLater(0, self._end)
             return
         self._is_ending = True
-        click.echo(f"Server got {why}; shutting down...")
+        _say(f"Server got {why}; shutting down...")
         timeout_s = self._settings.server.shutdown_timeout_ms / 1000
         drained = self._assembly.drain(timeout_s)
         drained.addCallbacks(lambda _: self._end(), lambda failure: self._fail(failure.value))
@@ -126,7 +140,7 @@ class Daemon:
         if self._is_ending:
             return
         for line in self._assembly.announcements():
-            click.echo(line)
+            _say(line)
 
     def _fail(self, error: BaseException) -> None:
         if self._exit_code:
