@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 BURST_BYTES: Final = 8 << 20
-PERIOD_S: Final = 0.5
+PERIOD_S: Final = 0.64
 """With BURST_BYTES it makes 25 MiB/s; docs/decisions/043-pace-of-catching-up.md has what was measured."""
 LOOK_S: Final = 1.0
 MOST: Final = 64

@@ -30,10 +30,10 @@ def catch_up(behind: int, growth_per_s: float, until_s: float, entry_bytes: int 
     return until_s, behind + int(growth_per_s * until_s) - index
 
 
-def test_a_gigabyte_takes_about_a_minute() -> None:
+def test_a_gigabyte_takes_less_than_a_minute_and_a_half() -> None:
     took, missing = catch_up(4 << 10, 0.0, 100.0)
     assert not missing
-    assert 60 < took < 66
+    assert 78 < took < 85
 
 
 @given(st.floats(0, 3000), st.sampled_from([1 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20]))
