@@ -15,7 +15,7 @@ BURST_BYTES: Final = 8 << 20
 PERIOD_S: Final = 0.64
 """With BURST_BYTES it makes 25 MiB/s; docs/decisions/043-pace-of-catching-up.md has what was measured."""
 LOOK_S: Final = 1.0
-MOST: Final = 64
+MOST: Final = 128
 """Times BURST_BYTES: more than any link carries in a period."""
 
 
