@@ -22,7 +22,7 @@ import orjson
 from model.errors import ReqlClientError, ReqlError, ReqlResourceLimitError
 from model.undecodable import UNDECODABLE
 from proxy.answers import ARRAY, ATOM, PARTIAL, Answer
-from proxy.large_queries import loads_large
+from proxy.large_queries import LARGE_QUERY_BYTES, loads_large
 
 START: Final = 1
 CONTINUE: Final = 2
@@ -196,7 +196,7 @@ def parse_query(body: bytes) -> list[Any]:
     Raises ReqlClientError in RethinkDB's words, ReqlResourceLimitError where the JSON is nested too deeply.
     """
     try:
-        query = orjson.loads(body) if len(body) < LARGE_BYTES else loads_large(body)
+        query = orjson.loads(body) if len(body) < LARGE_QUERY_BYTES else loads_large(body)
     except orjson.JSONDecodeError as error:
         if "depth" not in str(error) and "ecursion" not in str(error):
             raise ReqlClientError(UNPARSEABLE) from None

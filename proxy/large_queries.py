@@ -15,7 +15,7 @@ import orjson
 
 from model.undecodable import UNDECODABLE
 
-LARGE_BYTES: Final = 4 << 20
+LARGE_QUERY_BYTES: Final = 4 << 20
 PIECE_BYTES: Final = 256 << 10
 
 

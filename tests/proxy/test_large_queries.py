@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from model.errors import ReqlClientError, ReqlResourceLimitError
 from proxy import large_queries
 from proxy.frames import parse_query
-from proxy.large_queries import LARGE_BYTES, loads_large
+from proxy.large_queries import LARGE_QUERY_BYTES, loads_large
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(1 << 70), 1 << 70), st.floats(allow_nan=False), st.text()),
@@ -85,7 +85,7 @@ class TestParseQuery:
     ROW = b'{"id":%d,"text":"' + b"x" * 1000 + b'"}'
 
     def insert(self, *rows):
-        count = LARGE_BYTES // 1000
+        count = LARGE_QUERY_BYTES // 1000
         items = b",".join([*(self.ROW % at for at in range(count)), *rows])
         return b'[1,[56,[[15,["t"]],[2,[%b]]],{"durability":"soft"}],{"db":1}]' % items
 
