@@ -1,9 +1,10 @@
 """What a durable commit costs: python -m benchmarks.wal_commits [--seconds S] [--row-bytes N] [--folder PATH].
 
 One rule: closed loops. Each of 1, 16 or 64 writers commits again once its last commit is told to be on disk, all
-on one event loop, as queries do. Three ways, taken in turns so that a busy machine hits all alike: `inline` (write
-and fdatasync on the loop itself, a zero-filled file: the floor), `thread` (`wal.writer` behind the loop), and `node`
-(a whole Raft group of one on top of it, applied to a state machine that does nothing).
+on one event loop, as queries do. Four ways, taken in turns so that a busy machine hits all alike: `inline` (write
+and fdatasync on the loop itself, a zero-filled file: the floor of what blocks the loop), `thread` (`wal.writer` behind
+the loop), `kernel` (the same with the kernel's syncs, whose CPU time is not the process's), and `node` (a whole Raft
+group of one on top of that, applied to a state machine that does nothing).
 """
 
 from __future__ import annotations
@@ -29,11 +30,13 @@ from consensus.messages import ConfState
 from consensus.node import Node
 from wal.reader import open_log
 from wal.record import Kind, Record, encode_all
+from wal.syncs import Syncs, kernel_syncs
 from wal.writer import LogWriter
 
 WRITERS = (1, 16, 64)
 ROUNDS = 3
 INLINE_BYTES = 256 << 20
+RELEASE_ENTRIES = 50_000
 
 Commit = Callable[[bytes, Callable[[], None]], None]
 
@@ -123,10 +126,14 @@ class ThreadLog:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
         self._loop = loop
-        self._writer = LogWriter(open_log(folder / "thread"))
+        self._writer = LogWriter(open_log(folder / "log"), syncs=self._syncs(folder))
         self._writer.start()
         self._index = 0
+        self._next_release = 2 * RELEASE_ENTRIES
         self._waiting: list[tuple[bytes, Callable[[], None]]] = []
+
+    def _syncs(self, folder: Path) -> Syncs | None:
+        return None
 
     def commit(self, payload: bytes, done: Callable[[], None]) -> None:
         if not self._waiting:
@@ -142,7 +149,9 @@ class ThreadLog:
             self._loop.call_soon_threadsafe(self._tell, waiting)
 
         self._writer.append(records, synced)
-        self._writer.release_before(self._index - 100_000)
+        if self._index >= self._next_release:
+            self._writer.release_before(self._index - RELEASE_ENTRIES)
+            self._next_release = self._index + RELEASE_ENTRIES
 
     def _tell(self, waiting: Sequence[tuple[bytes, Callable[[], None]]]) -> None:
         for _, done in waiting:
@@ -150,6 +159,13 @@ class ThreadLog:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class KernelLog(ThreadLog):
+    """The same where the kernel syncs short groups."""
+
+    def _syncs(self, folder: Path) -> Syncs | None:
+        return kernel_syncs(folder, self._loop.add_reader)
 
 
 class Nothing:
@@ -177,7 +193,7 @@ class NodeLog:
     """A group of one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
-        self._store = LogStore(folder / "node")
+        self._store = LogStore(folder / "node", syncs=kernel_syncs(folder, loop.add_reader))
         self._store.bootstrap(ConfState(voters=(1,)))
 
         def at_once(call: Callable[[], int]) -> Deferred[int]:
@@ -199,6 +215,7 @@ class NodeLog:
 KINDS: dict[str, Callable[[asyncio.AbstractEventLoop, Path], InlineLog | ThreadLog | NodeLog]] = {
     "inline": InlineLog,
     "thread": ThreadLog,
+    "kernel": KernelLog,
     "node": NodeLog,
 }
 

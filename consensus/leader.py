@@ -112,8 +112,10 @@ def on_append_reply(raft: RaftState, message: Message) -> None:
         return
     if not progress.try_update(message.index) and not (progress.match == message.index and progress.flow is Flow.PROBE):
         return
+    is_own = message.sender == raft.id
     if progress.flow is Flow.REPLICATE:
-        progress.inflights.free_to(message.index)
+        if not is_own:
+            progress.inflights.free_to(message.index)
     elif progress.flow is Flow.PROBE:
         progress.become_replicate()
     elif progress.match + 1 >= raft.log.first_index():
@@ -121,11 +123,12 @@ def on_append_reply(raft: RaftState, message: Message) -> None:
         progress.become_probe()
         progress.become_replicate()
     if try_commit(raft):
-        release_early_reads(raft)
+        if raft.early_reads:
+            release_early_reads(raft)
         broadcast_append(raft)
-    elif message.sender != raft.id and progress.can_bump_commit(raft.log.committed):
+    elif not is_own and progress.can_bump_commit(raft.log.committed):
         send_append(raft, message.sender)
-    if message.sender != raft.id:
+    if not is_own:
         while send_append(raft, message.sender, even_if_empty=False):
             pass
     if message.sender == raft.transferee and progress.match == raft.log.last_index:
@@ -234,7 +237,7 @@ def _confirm_read(raft: RaftState, message: Message) -> None:
 
 def release_early_reads(raft: RaftState) -> None:
     """Reads that came too early can be confirmed once an entry of this term is committed."""
-    if raft.early_reads and raft.has_committed_in_term:
+    if raft.has_committed_in_term:
         early, raft.early_reads = raft.early_reads, []
         for message in early:
             _confirm_read(raft, message)

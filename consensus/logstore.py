@@ -36,6 +36,7 @@ from wal.files import Files
 from wal.reader import DAMAGE_HINT, EntryReader, open_log
 from wal.record import FIRST_ENTRY_KIND, Kind, Record
 from wal.segment import DEFAULT_SEGMENT_BYTES, Segment
+from wal.syncs import Syncs
 from wal.writer import LogWriter
 
 DEFAULT_CACHE_BYTES: Final = 16 << 20  # of entries for followers that lag; older ones are read from the files
@@ -60,6 +61,7 @@ class LogStore:
         files: Files | None = None,
         segment_bytes: int = DEFAULT_SEGMENT_BYTES,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        syncs: Syncs | None = None,
     ) -> None:
         opened = open_log(folder, files)
         chart = opened.chart
@@ -85,7 +87,7 @@ class LogStore:
         self._cache_bytes = 0
         self._cache_limit = cache_bytes
         self._pending: deque[int] = deque()  # the last index after each append that is not synced yet
-        self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, on_failure=self._report)
+        self._writer = LogWriter(opened, files=files, segment_bytes=segment_bytes, syncs=syncs, on_failure=self._report)
         self._reader = self._writer.reader()
         self._conf_state = self._conf_state_at(chart, applied_index)
         self._writer.start()
@@ -193,6 +195,10 @@ class LogStore:
         self._pending.append(self._last_index)
         self._writer.append(records, on_synced)
         return True
+
+    def keep_commit(self, hard_state: HardState) -> None:
+        """Takes a hard state of which only the commit index is new; it is written with the next entries."""
+        self._hard_state = hard_state
 
     def mark_synced(self) -> None:
         """The oldest append not yet marked is on disk."""

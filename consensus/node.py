@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from threading import get_ident
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -106,7 +107,8 @@ class Node:
         self._is_open = False  # to proposals
         self._is_running = False
         self._pending: deque[tuple[Ready, bool]] = deque()  # not acknowledged to the core yet; whether it was written
-        self._syncs_done = 0  # counted on the writer's thread
+        self._thread = get_ident()
+        self._syncs_done = 0  # counted by who writes the log
         self._syncs_seen = 0
         self._is_wake_posted = False
         self._unapplied: deque[Ready] = deque()  # their committed entries wait for a stalled state machine
@@ -326,7 +328,8 @@ class Node:
 
     def _work(self) -> None:
         core, seconds = self.core, self._reactor.seconds
-        self._reads.flush()
+        if self._reads.new:
+            self._reads.flush()
         now = seconds()
         until = now + TURN_S
         while core.has_ready() and self._is_running and not self._is_installing:
@@ -343,7 +346,9 @@ class Node:
             self.on_leadership(ready.soft_state)
         if ready.messages:
             self._transport.send(ready.messages)
-        if ready.needs_write:
+        if ready.hard_state is not None and ready.is_only_commit:
+            self._store.keep_commit(ready.hard_state)
+        elif ready.needs_write:
             if ready.snapshot is not None:
                 self._install(ready, ready.snapshot)
                 return
@@ -358,11 +363,12 @@ class Node:
             self._reads.confirmed(ready.read_states, self.applied_index)
 
     def _synced(self) -> None:
-        """On the writer's thread: one more append is on disk. The reactor is woken once for all of a group."""
+        """On any thread: one more append is on disk. The reactor is woken once for all of a group."""
         self._syncs_done += 1
         if not self._is_wake_posted:
             self._is_wake_posted = True
-            self._soon_from_thread(self._wake)
+            soon = self._soon if get_ident() == self._thread else self._soon_from_thread
+            soon(self._wake)
 
     def _wake(self) -> None:
         self._is_wake_posted = False  # before the count is read: a later sync posts again

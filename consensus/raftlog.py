@@ -285,7 +285,7 @@ class RaftLog:
         """Whether there are entries to apply."""
         return (
             self.applying < self.committed
-            and self.applying < self.appliable_index(allow_unstable)
+            and (allow_unstable or self.applying < self.offset - 1)
             and not self.applying_paused
             and self.snapshot is None
         )

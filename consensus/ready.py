@@ -40,6 +40,11 @@ class Ready(msgspec.Struct):
     committed_bytes: int
 
     @property
+    def is_only_commit(self) -> bool:
+        """Whether a hard state, if there is one, is only a new commit index, for which nobody waits."""
+        return self.appended is None and not (self.must_sync or self.messages_after_sync or self.own_messages)
+
+    @property
     def needs_write(self) -> bool:
         """Whether anything waits for the disk: something to write, or a message that waits for older writes."""
         return bool(self.entries or self.hard_state or self.snapshot or self.messages_after_sync or self.own_messages)

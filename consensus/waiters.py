@@ -104,18 +104,18 @@ class ReadWaiters:
     give_up_ticks: int
     _asked: dict[bytes, _Read] = field(default_factory=dict)
     _to_apply: list[tuple[int, list[Done]]] = field(default_factory=list)
-    _new: list[Done] = field(default_factory=list)
+    new: list[Done] = field(default_factory=list)
+    """Those that came since the last `flush`."""
     _count: int = 0
     _tick: int = 0
 
     def add(self, done: Done) -> None:
-        self._new.append(done)
+        self.new.append(done)
 
     def flush(self) -> None:
-        """Asks for the reads that came since the last call."""
-        if self._new:
-            dones, self._new = self._new, []
-            self._ask_for(_Read(dones, self._tick, self._tick))
+        """Asks for the reads that came since the last call; there have to be some."""
+        dones, self.new = self.new, []
+        self._ask_for(_Read(dones, self._tick, self._tick))
 
     def tick(self) -> None:
         """Asks again for what got no answer, and gives up what got none for long."""
@@ -152,8 +152,8 @@ class ReadWaiters:
 
     def fail(self, error: Exception) -> None:
         """No read will be answered any more."""
-        lost = [self._new, *(read.dones for read in self._asked.values()), *(dones for _, dones in self._to_apply)]
-        self._new, self._asked, self._to_apply = [], {}, []
+        lost = [self.new, *(read.dones for read in self._asked.values()), *(dones for _, dones in self._to_apply)]
+        self.new, self._asked, self._to_apply = [], {}, []
         for dones in lost:
             _tell_all(dones, error)
 

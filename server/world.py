@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from uuid import uuid4
 
 from proxy.answers import WaitTimeout
 from proxy.reql import env
@@ -15,6 +14,7 @@ from proxy.reql.env import Data
 from proxy.reql.feeds.hub import FeedHub
 from proxy.reql.traffic import Traffic
 from server.system import SystemTables
+from server.uuids import RandomUuids
 from server.views import Views
 
 
@@ -37,6 +37,7 @@ class ServerWorld:
         self.array_limit = 100_000
         self.durability = "hard"
         self._dice = random.SystemRandom()
+        self.new_uuid = RandomUuids().new
 
     def now_s(self) -> float:
         return time.time()
@@ -48,9 +49,6 @@ class ServerWorld:
     def traffic(self, table_id: int) -> Traffic:
         """Where what is read from and written to a table is counted."""
         return self._traffic(table_id)
-
-    def new_uuid(self) -> str:
-        return str(uuid4())
 
     def pause(self, run: Any, seconds: float) -> None:
         """Lets the query rest; others run meanwhile."""

@@ -16,6 +16,7 @@ from consensus.messages import NO_MEMBER, Entry, HardState, Kind, Message
 from consensus.raftlog import RaftLog
 from consensus.state import RaftState, Role
 from consensus.tracker import Tracker
+from wal.writer import LogWriter, _Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ FOUND_BY = {
     "changes_members_at_will": 6,
     "never_ending_lease": 26,
     "reads_without_quorum": 16,
-    "reads_too_early": 41,
+    "reads_too_early": 161,
+    "trusts_a_failed_sync": 22,
 }
 """A seed for each bug, so that the test need not search; any change of the simulation may move them."""
 
@@ -250,3 +252,26 @@ MUTATIONS.append(
         ((RaftState, "has_committed_in_term", property(reads_too_early)),),
     )
 )
+
+
+# -- the log
+
+
+@mutation("a sync that the kernel could not make counts as made", (LogWriter, "_short_synced"))
+def trusts_a_failed_sync(writer: LogWriter, group: _Group, _error: OSError | None) -> None:
+    _short_synced(writer, group, None)
+
+
+@mutation("a short group is told as synced once it is written", (LogWriter, "_write_short"))
+def tells_before_the_sync(writer: LogWriter, items: Any) -> bool:
+    is_written = _write_short(writer, items)
+    group = writer._under_way
+    if is_written and group is not None:
+        callbacks, group.callbacks = group.callbacks, []
+        for done in callbacks:
+            done()
+    return is_written
+
+
+_short_synced = LogWriter._short_synced
+_write_short = LogWriter._write_short

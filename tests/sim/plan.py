@@ -34,6 +34,8 @@ class Plan:
     group_sends: bool = True
     follower_reads: bool = True
     """Clients read at followers, too, which ask the leader for the index to wait for."""
+    kernel_syncs: bool = False
+    """Short groups of the log are synced by the kernel, not by the log's thread."""
     cut_in_write: float = 0.0
     """The chance that the power fails in the middle of a write."""
     fault_every_s: float = 1.5
@@ -106,4 +108,5 @@ def plan_of(seed: int) -> Plan:
         cut_in_write=dice.choice([0.0, 0.0005, 0.003]) if not is_about_reads else 0.0,
         fault_every_s=dice.choice([0.4, 1.0, 2.5]),
         faults=faults,
+        kernel_syncs=dice.random() < 0.5,
     )

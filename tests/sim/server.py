@@ -29,14 +29,15 @@ from storage.head import Head
 from storage.machine import Machine
 from tests.sim.disk import Disk, PowerCut
 from tests.sim.world import ServerClock, Violation, World
-from wal.files import final_error
 from wal.record import FIRST_ENTRY_KIND, Kind, Record
-from wal.writer import LogWriter
+from wal.writer import LogWriter, _Close, _Item
 
 if TYPE_CHECKING:
     from tests.sim.plan import Plan
 
 FOLDER = Path("log")
+NO_ROOM = 0.01
+"""The chance that the kernel takes no sync."""
 
 
 class SteppedWriter(LogWriter):
@@ -47,18 +48,15 @@ class SteppedWriter(LogWriter):
     def start(self) -> None:
         """There is no thread to start."""
 
-    def append(self, records: Sequence[Record], on_synced: Callable[[], None] | None = None) -> None:
-        """Queue records, and plan the write."""
-        super().append(records, on_synced)
-        self.owner.wake_writer()
-
-    def release_before(self, index: int) -> None:
-        """Queue a release, and plan it."""
-        super().release_before(index)
-        self.owner.wake_writer()
+    def _give(self, item: _Item) -> None:
+        """Queue a command, and plan its execution."""
+        super()._give(item)
+        if not isinstance(item, _Close):
+            self.owner.wake_writer()
 
     def close(self, wait: bool = True) -> None:
         """Write what is queued, now."""
+        self.owner.kernel.wait()
         super().close(wait=False)
         self.step()
 
@@ -68,11 +66,49 @@ class SteppedWriter(LogWriter):
             while not self._queue.empty() and self.failed is None and self._write_next():
                 pass
         except OSError as error:
-            self._fail(final_error(error, FOLDER))
+            self._stop(error)
 
-    def _write_records(self, records: list[Record]) -> None:
-        super()._write_records(records)
-        self.owner.note_durable(records)
+    def _write(self, records: Sequence[Record]) -> tuple[int, list[tuple[int, int]]]:
+        self._written = records
+        return super()._write(records)
+
+    def _settle(self, end: int, notes: list[tuple[int, int]]) -> None:
+        super()._settle(end, notes)
+        self.owner.note_durable(self._written)
+
+
+class SimKernel:
+    """Syncs beside the server's thread; implements `wal.syncs.Syncs`."""
+
+    def __init__(self, owner: SimServer, clock: ServerClock) -> None:
+        self._owner = owner
+        self._clock = clock
+        self._under_way: tuple[int, Callable[[OSError | None], None]] | None = None
+
+    def begin(self, handle: int, ended: Callable[[OSError | None], None]) -> bool:
+        """Plan a sync; now and then there is no room for it."""
+        if self._owner.world.chance(NO_ROOM):
+            return False
+        self._under_way = handle, ended
+        self._clock.callLater(self._owner.disk_delay(), self._end)
+        return True
+
+    def wait(self) -> None:
+        """Make what is under way now."""
+        if self._under_way is not None:
+            (handle, ended), self._under_way = self._under_way, None
+            ended(self._sync(handle))
+
+    def _end(self) -> None:
+        if self._under_way is not None:
+            self._owner.at_risk(self.wait)
+
+    def _sync(self, handle: int) -> OSError | None:
+        try:
+            self._owner.disk.datasync(handle)
+        except OSError as error:
+            return error
+        return None
 
 
 class EndingPool(FiberPool):
@@ -131,6 +167,7 @@ class SimServer:
         world, plan = self.world, self.plan
         self.clock = ServerClock(world, world.dice.uniform(1 - plan.drift, 1 + plan.drift), self)
         self._writer_due = False
+        self.kernel = SimKernel(self, self.clock)
         writer = type("Writer", (SteppedWriter,), {"owner": self})
         try:
             self._build_state()
@@ -142,6 +179,7 @@ class SimServer:
                     files=self.disk,
                     segment_bytes=plan.segment_bytes,
                     cache_bytes=plan.cache_bytes,
+                    syncs=self.kernel if plan.kernel_syncs else None,
                 )
         except Corrupt as error:
             if not self.is_rotten:
@@ -268,16 +306,24 @@ class SimServer:
         """Something is queued for the log."""
         if not self._writer_due:
             self._writer_due = True
-            self.clock.callLater(self.world.dice.uniform(0.5, 1.5) * self.sync_delay, self._write)
+            self.clock.callLater(self.disk_delay(), self._write)
+
+    def disk_delay(self) -> float:
+        """How long the disk takes this time, in seconds."""
+        return self.world.dice.uniform(0.5, 1.5) * self.sync_delay
 
     def _write(self) -> None:
         self._writer_due = False
         writer = self.store._writer
         assert isinstance(writer, SteppedWriter)
+        self.at_risk(writer.step)
+
+    def at_risk(self, call: Callable[[], None]) -> None:
+        """Do what the disk takes part in; the power may fail in the middle."""
         if self.world.chance(self.plan.cut_in_write):
             self.disk.cut_after = self.world.dice.randrange(3)
         try:
-            writer.step()
+            call()
         except PowerCut:
             self.crash(power=True)
         self.disk.cut_after = None

@@ -1,6 +1,6 @@
 """One life of a log in a test: opened, written to, ended or cut off; and what it may hold afterwards.
 
-One rule: every step waits for the writer's thread, so a failing run fails again.
+One rule: every step waits for whoever writes, so a failing run fails again.
 """
 
 import threading
@@ -12,6 +12,41 @@ from wal.record import FIRST_ENTRY_KIND, Kind, Record
 from wal.writer import LogWriter
 
 SEGMENT_BYTES = 6000
+
+
+class StepKernel:
+    """Syncs of a disk in memory that end when they are told to; implements `wal.syncs.Syncs`."""
+
+    def __init__(self, files):
+        self.files = files
+        self.under_way = None
+        self.has_room = True
+        self.begun = 0
+
+    def begin(self, handle, ended):
+        assert self.under_way is None
+        if not self.has_room:
+            return False
+        self.begun += 1
+        self.under_way = handle, ended
+        return True
+
+    def wait(self):
+        while self.under_way is not None:
+            (handle, ended), self.under_way = self.under_way, None
+            try:
+                self.files.datasync(handle)
+            except OSError as error:
+                ended(error)
+            else:
+                ended(None)
+
+
+class Nobody:
+    """In the kernel's place where only the thread syncs."""
+
+    def wait(self):
+        pass
 
 
 def state_after(state, record):
@@ -27,8 +62,13 @@ def state_after(state, record):
 
 
 class LogSession:
-    def __init__(self, files, segment_bytes=SEGMENT_BYTES):
+    has_kernel = False  # set by the fixture `whoever_syncs`
+
+    def __init__(self, files, segment_bytes=SEGMENT_BYTES, has_kernel=None):
         self.files = files
+        if has_kernel is not None:
+            self.has_kernel = has_kernel
+        self.kernel = StepKernel(files) if self.has_kernel else Nobody()
         self.opened = open_log(FOLDER, files)
         chart = self.opened.chart
         self.last = (chart.last_index, chart.last_term)
@@ -40,7 +80,12 @@ class LogSession:
         self.failures = []
         self.answered = threading.Event()
         self.writer = LogWriter(
-            self.opened, files=files, segment_bytes=segment_bytes, spares_kept=2, on_failure=self._failed
+            self.opened,
+            files=files,
+            segment_bytes=segment_bytes,
+            spares_kept=2,
+            syncs=self.kernel if self.has_kernel else None,
+            on_failure=self._failed,
         )
         self.writer.start()
 
@@ -59,6 +104,7 @@ class LogSession:
             self.writer.append(records, self.answered.set)
         except RewindError:
             return False
+        self.kernel.wait()
         assert self.answered.wait(20)
         if self.failures:
             return False

@@ -92,7 +92,7 @@ def may_be(found, session, records):
 
 def play(disk, number, script, dice, fail_after):
     """One life: `script` until the disk fails, then a power cut or not; gives the disk as it is found afterwards."""
-    session = LogSession(disk, dice.choice([6000, 30_000]))
+    session = LogSession(disk, dice.choice([6000, 30_000]), has_kernel=dice.random() < 0.5)
     life = Life(session, number)
     disk.fail_at = disk.operations + fail_after
     for step in script:

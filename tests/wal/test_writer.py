@@ -13,6 +13,8 @@ from wal.record import Kind, Record
 from wal.segment import is_spare
 from wal.writer import LogWriter
 
+pytestmark = pytest.mark.usefixtures("whoever_syncs")
+
 
 def entries(first, count, raft_term=1, size=100):
     return [Record(Kind.ENTRY, raft_term, index, f"{index}:".encode() * size) for index in range(first, first + count)]
