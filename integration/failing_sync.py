@@ -9,17 +9,22 @@ import sys
 from pathlib import Path
 
 from wal.files import OsFiles
+from wal.syncs import KernelSyncs
 
 
 def fail_when(trigger):
-    sync = OsFiles.datasync
+    sync, begin = OsFiles.datasync, KernelSyncs.begin
+    failure = OSError(errno.EIO, os.strerror(errno.EIO))
 
     def datasync(self, handle):
         if trigger.exists():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise failure
         sync(self, handle)
 
-    OsFiles.datasync = datasync
+    def beginning(self, handle, ended):
+        return begin(self, handle, lambda error: ended(failure if trigger.exists() else error))
+
+    OsFiles.datasync, KernelSyncs.begin = datasync, beginning
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from wal.files import OsFiles
+from wal.syncs import KernelSyncs
 
 
 class Image:
@@ -67,6 +68,18 @@ def watch(image):
         plain["datasync"](self, handle)
         image.synced(handle)
 
+    begin = KernelSyncs.begin
+
+    def beginning(self, handle, ended):
+        """Nothing else is written until it has ended."""
+
+        def telling(error):
+            if error is None:
+                image.synced(handle)
+            ended(error)
+
+        return begin(self, handle, telling)
+
     def rename(self, old, new):
         plain["rename"](self, old, new)
         image.renamed(old, new)
@@ -77,6 +90,7 @@ def watch(image):
 
     OsFiles.open, OsFiles.pwrite, OsFiles.datasync = opening, pwrite, datasync
     OsFiles.rename, OsFiles.remove = rename, remove
+    KernelSyncs.begin = beginning
 
 
 def cut_power(log, image, rng):
