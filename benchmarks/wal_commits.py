@@ -165,7 +165,7 @@ class KernelLog(ThreadLog):
     """The same where the kernel syncs short groups."""
 
     def _syncs(self, folder: Path) -> Syncs | None:
-        return kernel_syncs(folder, self._loop.add_reader)
+        return kernel_syncs(folder, self._loop)
 
 
 class Nothing:
@@ -193,7 +193,7 @@ class NodeLog:
     """A group of one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
-        self._store = LogStore(folder / "node", syncs=kernel_syncs(folder, loop.add_reader))
+        self._store = LogStore(folder / "node", syncs=kernel_syncs(folder, loop))
         self._store.bootstrap(ConfState(voters=(1,)))
 
         def at_once(call: Callable[[], int]) -> Deferred[int]:

@@ -102,7 +102,7 @@ class Assembly:
         engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
         self._machine = Machine(engine, index_keys)
         self._machine.turn_s = PACKED_ROWS_TURN_S
-        self._store = open_log(folder, self._machine, settings.log.segment_bytes, loop.add_reader)
+        self._store = open_log(folder, self._machine, settings.log.segment_bytes, loop)
         self.recovered_from = self._machine.applied_index
         self.recovered_to = self._store.last_index()
         self._timers = timers = LoopTimers(loop)

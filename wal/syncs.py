@@ -18,8 +18,6 @@ from typing import Any, Final, Protocol
 _log = logging.getLogger("rewinddb.wal")
 
 Ended = Callable[[OSError | None], None]
-Watch = Callable[[int, Callable[[], None]], object]
-"""`watch(handle, call)`: from now on `call` is called on this thread whenever `handle` can be read."""
 
 _AT_ONCE: Final = 2  # one is under way; room in the kernel's ring is counted with a margin
 
@@ -31,19 +29,34 @@ class Syncs(Protocol):
         """Begins to sync the data of an open file; `ended` is called once, with what failed. False: not now."""
 
     def wait(self) -> None:
-        """Returns once `ended` was called, if this is the thread that it is called on; else at once."""
+        """Returns once `ended` was called, where `is_here`."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the thread that `ended` is called on."""
+
+    def soon(self, call: Callable[[], None]) -> object:
+        """Has that thread call `call`; from any thread."""
+
+
+class Loop(Protocol):
+    """What is needed of an event loop (`asyncio.AbstractEventLoop`)."""
+
+    def add_reader(self, fd: int, callback: Callable[[], None]) -> object: ...
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> object: ...
 
 
 class KernelSyncs:
-    """Linux's own, told through an eventfd. Made and used on the thread of the loop that `watch` belongs to."""
+    """Linux's own, told through an eventfd. Made and used on the loop's thread."""
 
-    def __init__(self, context: Any, operation: Any, watch: Watch) -> None:
+    def __init__(self, context: Any, operation: Any, loop: Loop) -> None:
         self._context = context
         self._operation = operation
         self._ended: Ended | None = None
         self._thread = threading.get_ident()
         os.set_inheritable(context.fileno, False)
-        watch(context.fileno, self._look)
+        loop.add_reader(context.fileno, self._look)
+        self.soon = loop.call_soon_threadsafe
 
     def begin(self, handle: int, ended: Ended) -> bool:
         """See `Syncs`."""
@@ -58,8 +71,12 @@ class KernelSyncs:
 
     def wait(self) -> None:
         """See `Syncs`."""
-        if threading.get_ident() == self._thread:
-            self._context.process_events(_AT_ONCE, 1, -1)
+        self._context.process_events(_AT_ONCE, 1, -1)
+
+    @property
+    def is_here(self) -> bool:
+        """See `Syncs`."""
+        return threading.get_ident() == self._thread
 
     def _look(self) -> None:
         try:
@@ -75,7 +92,7 @@ class KernelSyncs:
             ended(_error_of(result) if result else None)
 
 
-def kernel_syncs(folder: Path, watch: Watch) -> KernelSyncs | None:
+def kernel_syncs(folder: Path, loop: Loop) -> KernelSyncs | None:
     """The kernel's syncs if they work for the files of `folder`: tried with the folder itself, and None if not."""
     try:
         from caio.linux_aio import Context, Operation
@@ -93,7 +110,7 @@ def kernel_syncs(folder: Path, watch: Watch) -> KernelSyncs | None:
         works = False
     finally:
         os.close(handle)
-    return KernelSyncs(context, Operation, watch) if works else None
+    return KernelSyncs(context, Operation, loop) if works else None
 
 
 def _error_of(result: int) -> OSError:

@@ -126,7 +126,7 @@ class LogWriter:
         self._bytes_out = 0  # written by whoever writes the log
         self._syncs = syncs
         self._under_way: _Group | None = None  # the kernel syncs it
-        self._held: list[_Item] = []  # waits for the end of that
+        self._held: list[_Item] = []  # waits for the end of that, or of the thread's work
         self._given = 0  # items put into the queue; written by the caller's thread only
         self._finished = 0  # of those; written by the writer's thread only. The caller may write if all are
         self._is_closed = False
@@ -160,10 +160,16 @@ class LogWriter:
         for record in records:
             size += len(record[3])
         self._bytes_in += size
-        if self._under_way is not None:
+        if self._under_way is not None or self._held:
             self._held.append((records, on_synced))
-        elif self._given != self._finished or not self._write_short([(records, on_synced)]):
+        elif self._given == self._finished:
+            if not self._write_short([(records, on_synced)]):
+                self._give((records, on_synced))
+        elif self._syncs is None or size > SHORT_BYTES:
             self._give((records, on_synced))
+        else:  # else the thread, which would find this in its queue, would go on for as long as more comes
+            self._held.append((records, on_synced))
+            self._thread_rests()
 
     def truncate_after(self, index: int, raft_term: int) -> None:
         """Makes the entries after `index`, whose raft_term is given, void."""
@@ -183,22 +189,42 @@ class LogWriter:
             self._is_closed = True
             self._in_order(_Close())
         if wait and self._thread.is_alive() and threading.current_thread() is not self._thread:
-            if self._syncs is not None and self._under_way is not None:
-                self._syncs.wait()
+            if self._syncs is not None and self._syncs.is_here:
+                self._hand_over()
             self._thread.join()
 
     # -- the caller's thread: short groups
 
     def _in_order(self, command: _Item) -> None:
-        if self._under_way is not None:
+        if self._under_way is not None or self._held:
             self._held.append(command)
         else:
             self._give(command)
 
     def _give(self, item: _Item) -> None:
-        """To the thread, which has nothing of the caller's in its way."""
+        """To the thread, which may have something to do already, while the kernel has not."""
         self._given += 1
         self._queue.put(item)
+
+    def _thread_rests(self) -> None:
+        """Goes on with what is held, if nobody writes."""
+        if self._held and self._under_way is None and self._given == self._finished:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Writes what is held, as a short group or through the thread."""
+        held, self._held = self._held, []
+        if not self._write_short(held):
+            for item in held:
+                self._give(item)
+
+    def _hand_over(self) -> None:
+        """Gives all that is held to the thread, once the kernel has nothing of this log under way."""
+        while self._under_way is not None and self._syncs is not None:
+            self._syncs.wait()
+        held, self._held = self._held, []
+        for item in held:
+            self._give(item)
 
     def _write_short(self, items: Sequence[_Item]) -> bool:
         """Writes what `items` append, and has the kernel sync it; False, and nothing was done, if they are no short
@@ -236,15 +262,13 @@ class LogWriter:
     def _short_synced(self, group: _Group, error: OSError | None) -> None:
         """The kernel's answer. What was held goes on first, since those who are called may append more."""
         self._under_way = None
-        held, self._held = self._held, []
         try:
             if error is not None:
                 raise error
             self._settle(group.end, group.notes)
             self._bytes_out += group.size
-            if held and not self._write_short(held):
-                for item in held:
-                    self._give(item)
+            if self._held:
+                self._go_on()
             for done in group.callbacks:
                 done()
         except Exception as failure:
@@ -284,6 +308,8 @@ class LogWriter:
             if queue.empty():  # nobody else takes from it
                 self._write_group(records, callbacks)
                 self._finished += taken
+                if self._held and self._syncs is not None:  # the caller looks at both, too, once it holds something
+                    self._syncs.soon(self._thread_rests)
                 return True
             item = queue.get()
         return False

@@ -46,7 +46,7 @@ from storage.engine import Engine
 from storage.machine import Machine
 from storage.rocks import RocksEngine
 from storage.rocks_options import RocksSettings
-from wal.syncs import Watch, kernel_syncs
+from wal.syncs import Loop, kernel_syncs
 
 TICKS: Final = 10  # in an election timeout
 LEASE_SHARE: Final = 0.75  # of the election timeout; the rest is for clocks that differ and for LEASE_KEPT_S
@@ -58,14 +58,14 @@ LOW_DISK_SEGMENTS: Final = 4  # with less than so many files of the log free, an
 LOOK_S: Final = 0.05
 
 
-def open_log(folder: DataFolder, machine: Machine, segment_bytes: int, watch: Watch) -> LogStore:
+def open_log(folder: DataFolder, machine: Machine, segment_bytes: int, loop: Loop) -> LogStore:
     """The log of a data folder; that of a new one begins with the founder alone. Raises Corrupt."""
     store = LogStore(
         folder.log,
         machine.applied_index,
         installed=installed_in(folder.rows),
         segment_bytes=segment_bytes,
-        syncs=kernel_syncs(folder.log, watch),
+        syncs=kernel_syncs(folder.log, loop),
     )
     if not store.initial_state()[1].voters:
         if folder.identity.is_begun:

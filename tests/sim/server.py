@@ -56,7 +56,7 @@ class SteppedWriter(LogWriter):
 
     def close(self, wait: bool = True) -> None:
         """Write what is queued, now."""
-        self.owner.kernel.wait()
+        self._hand_over()
         super().close(wait=False)
         self.step()
 
@@ -98,6 +98,15 @@ class SimKernel:
         if self._under_way is not None:
             (handle, ended), self._under_way = self._under_way, None
             ended(self._sync(handle))
+
+    @property
+    def is_here(self) -> bool:
+        """There is one thread."""
+        return True
+
+    def soon(self, call: Callable[[], None]) -> object:
+        """Plan a call."""
+        return self._clock.callLater(0, call)
 
     def _end(self) -> None:
         if self._under_way is not None:

@@ -3,7 +3,7 @@
 One rule: every step waits for whoever writes, so a failing run fails again.
 """
 
-import threading
+from queue import SimpleQueue
 
 from model.errors import RewindError
 from tests.wal.lossy_disk import FOLDER
@@ -12,16 +12,24 @@ from wal.record import FIRST_ENTRY_KIND, Kind, Record
 from wal.writer import LogWriter
 
 SEGMENT_BYTES = 6000
+ANSWERED = object()
 
 
 class StepKernel:
-    """Syncs of a disk in memory that end when they are told to; implements `wal.syncs.Syncs`."""
+    """Syncs of a disk in memory that end when they are told to; implements `wal.syncs.Syncs`.
+
+    `calls` is what a loop would have to call: the test is the loop.
+    """
+
+    is_here = True
 
     def __init__(self, files):
         self.files = files
         self.under_way = None
         self.has_room = True
         self.begun = 0
+        self.calls = SimpleQueue()
+        self.soon = self.calls.put
 
     def begin(self, handle, ended):
         assert self.under_way is None
@@ -44,6 +52,9 @@ class StepKernel:
 
 class Nobody:
     """In the kernel's place where only the thread syncs."""
+
+    def __init__(self):
+        self.calls = SimpleQueue()
 
     def wait(self):
         pass
@@ -78,7 +89,6 @@ class LogSession:
             for record in self.read(chart.first_index, chart.last_index + 1)
         }
         self.failures = []
-        self.answered = threading.Event()
         self.writer = LogWriter(
             self.opened,
             files=files,
@@ -91,7 +101,7 @@ class LogSession:
 
     def _failed(self, error):
         self.failures.append(error)
-        self.answered.set()
+        self.kernel.calls.put(ANSWERED)
 
     def read(self, low, high, max_bytes=1 << 40):
         paths = {segment.number: segment.path for segment in self.opened.segments}
@@ -99,13 +109,14 @@ class LogSession:
 
     def append(self, records):
         """Whether `records` were acknowledged."""
-        self.answered.clear()
         try:
-            self.writer.append(records, self.answered.set)
+            self.writer.append(records, lambda: self.kernel.calls.put(ANSWERED))
         except RewindError:
             return False
         self.kernel.wait()
-        assert self.answered.wait(20)
+        while (call := self.kernel.calls.get(timeout=20)) is not ANSWERED:
+            call()
+            self.kernel.wait()
         if self.failures:
             return False
         for record in records:

@@ -36,8 +36,11 @@ class Log:
         rested = threading.Event()
         self.writer._give(([], rested.set))
         assert rested.wait(20)
-        while self.writer._given != self.writer._finished:
-            pass
+        while self.writer._given != self.writer._finished or self.writer._held or self.kernel.under_way:
+            if self.kernel.under_way:
+                self.kernel.wait()
+            elif self.writer._held:
+                self.kernel.calls.get(timeout=20)()
 
     def on_disk(self):
         found = open_log(FOLDER, LossyDisk.after_power_loss(self.disk, NeverKept()))
@@ -96,9 +99,63 @@ def test_a_long_group_and_what_follows_it_are_the_threads_until_it_rests(size):
     assert [index for index, _ in log.told] == [1, 2, 3]
     assert log.told[1][1] != threading.get_ident()
     log.append(4)
-    assert log.kernel.begun == 1
+    log.kernel.wait()
+    assert log.told[-1] == (4, threading.get_ident())
     log.writer.close()
-    assert [index for index, _ in log.told] == [1, 2, 3, 4]
+
+
+def test_what_comes_while_the_thread_writes_does_not_keep_it_writing():
+    """Else it would go on for as long as there is always more, and short groups would never be the kernel's again."""
+    log = Log()
+    thread_writes, goes_on = threading.Event(), threading.Event()
+    datasync = log.disk.datasync
+
+    def slow(handle):
+        if threading.current_thread() is log.writer._thread:
+            thread_writes.set()
+            assert goes_on.wait(20)
+        datasync(handle)
+
+    log.disk.datasync = slow
+    log.append(2, size=SHORT_BYTES)
+    assert thread_writes.wait(20)
+    for index in (3, 4):
+        log.append(index)
+    log.append(5, size=SHORT_BYTES)  # nor may it overtake them
+    log.append(6)
+    goes_on.set()
+    log.kernel.calls.get(timeout=20)()
+    assert log.kernel.begun == 0  # with a long one among them, what was held is the thread's, in order
+    log.thread_rests()
+    assert [index for index, _ in log.told] == [1, 2, 3, 4, 5, 6]
+    log.append(7)
+    assert log.kernel.begun >= 1
+    log.writer.close()
+    assert [index for index, _ in log.told] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_what_is_held_while_the_thread_writes_is_one_short_group_afterwards():
+    log = Log()
+    thread_writes, goes_on = threading.Event(), threading.Event()
+    datasync = log.disk.datasync
+
+    def slow(handle):
+        if threading.current_thread() is log.writer._thread:
+            thread_writes.set()
+            assert goes_on.wait(20)
+        datasync(handle)
+
+    log.disk.datasync = slow
+    log.writer._give((entries(2, 1), None))
+    assert thread_writes.wait(20)
+    for index in (3, 4, 5):
+        log.append(index)
+    goes_on.set()
+    log.kernel.calls.get(timeout=20)()
+    assert log.kernel.begun == 1
+    log.kernel.wait()
+    assert [index for index, _ in log.told] == [1, 3, 4, 5]
+    log.writer.close()
 
 
 def test_a_sync_that_the_kernel_has_no_room_for_is_made_by_the_thread():
@@ -161,7 +218,7 @@ def test_the_kernels_own_syncs_are_told_on_the_loop(tmp_path):
 
 def append_on_a_loop(path):
     loop = asyncio.new_event_loop()
-    syncs = kernel_syncs(path, loop.add_reader)
+    syncs = kernel_syncs(path, loop)
     if syncs is None:  # a system without them: the thread does it all, which other tests show
         loop.close()
         return
@@ -195,7 +252,7 @@ def append_on_a_loop(path):
 
 def test_a_sync_that_fails_in_the_kernel_says_why(tmp_path):
     loop = asyncio.new_event_loop()
-    syncs = kernel_syncs(tmp_path, loop.add_reader)
+    syncs = kernel_syncs(tmp_path, loop)
     if syncs is None:
         loop.close()
         return
