@@ -265,10 +265,9 @@ class Assembly:
             self._store,
             self._machine,
             self._plug.links,
-            reactor=self._reactor,
+            reactor=self._timers,
             snapshots=self._plug.snapshots,
             soon=loop.call_soon,
-            soon_from_thread=loop.call_soon_threadsafe,
             tick_s=tick_s,
             queue_bytes=settings.log.uncommitted_bytes,
             flush_policy=FlushPolicy(

@@ -47,6 +47,7 @@ class LoopTimers:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._soon = loop.call_soon
         self._later = loop.call_later
+        self._loop = loop
         self.seconds = time.monotonic
 
     def callLater(self, delay: float, call: Callable[..., Any], /, *args: Any) -> LoopCall:
@@ -54,3 +55,7 @@ class LoopTimers:
         coming = LoopCall(call, args)
         coming.begin(self._later(delay, coming.come) if delay > 0 else self._soon(coming.come))
         return coming
+
+    def callFromThread(self, call: Callable[..., Any], /, *args: Any) -> None:
+        """Calls it soon on the loop's thread; from any thread."""
+        self._loop.call_soon_threadsafe(call, *args)

@@ -18,22 +18,67 @@ from server.cluster.door import MAX_STRANGERS, PATIENCE_S, Door
 from server.cluster.gate import Gate
 from server.cluster.joining import MAGIC, MAX_BYTES, Invitation, Question
 from server.cluster.plug import MESSAGE_BYTES, WINDOW_BYTES, raft_config
-from server.cluster.stalls import EVERY_S, StallMeter
+from server.cluster.stalls import EVERY_S, RESTING_EVERY_S, StallMeter
 from server.cluster.vitals import FRESH_S, Hearsay, Vitals, encode_vitals
 from tests.consensus.lone import Lone
 
 
 class Late(Clock):
-    """A reactor that can be kept from its timers."""
+    """A reactor that can be kept from its timers, and its thread's use of the processor."""
+
+    worked_s = 0.0
 
     def stall(self, seconds):
         self.rightNow += seconds
+        self.worked_s += seconds
         self.advance(0)
+
+    def work(self, seconds, share):
+        """Short turns that take so much of the processor."""
+        for _ in range(round(seconds / EVERY_S)):
+            self.worked_s += EVERY_S * share
+            self.advance(EVERY_S)
+
+    def looks_in(self, seconds, share):
+        """How often the meter looks."""
+        seen, before = 0, list(self.getDelayedCalls())
+        for _ in range(round(seconds / EVERY_S)):
+            self.work(EVERY_S, share)
+            after = list(self.getDelayedCalls())
+            seen, before = seen + (after != before), after
+        return seen
+
+
+def test_a_meter_looks_often_only_while_the_thread_is_busy():
+    clock = Late()
+    meter = StallMeter(clock, lambda: clock.worked_s)
+    meter.start()
+    clock.work(1, 0.02)
+    assert 9 <= clock.looks_in(1, 0.02) <= 11
+    clock.work(0.2, 0.6)
+    assert 99 <= clock.looks_in(1, 0.6) <= 101
+    clock.work(0.2, 0.02)
+    assert 9 <= clock.looks_in(1, 0.02) <= 11
+    meter.stop()
+
+
+@pytest.mark.parametrize("into_the_rest_s", [0.0, 0.03, 0.06])
+def test_a_stall_out_of_a_rest_is_as_long_as_the_thread_worked(into_the_rest_s):
+    clock = Late()
+    meter = StallMeter(clock, lambda: clock.worked_s)
+    meter.start()
+    clock.work(1, 0.0)
+    while clock.getDelayedCalls()[0].getTime() - clock.seconds() > RESTING_EVERY_S - into_the_rest_s:
+        clock.work(EVERY_S, 0.0)
+    clock.stall(0.15)
+    assert meter.longest_ms() == pytest.approx(150, abs=2)
+    assert meter.too_long == 1
+    meter.stop()
 
 
 def test_the_longest_stall_of_the_last_minute_is_told():
     clock = Late()
-    meter = StallMeter(clock)
+    meter = StallMeter(clock, lambda: clock.seconds())
     meter.start()
     clock.pump([EVERY_S] * int(2 / EVERY_S))
     assert meter.longest_ms() < 1
