@@ -54,7 +54,7 @@ FOUND_BY = {
     "half_is_enough": 2,
     "ignores_outgoing_voters": 6,
     "ignores_newer_terms": 3,
-    "changes_members_at_will": 6,
+    "changes_members_at_will": 44,
     "never_ending_lease": 26,
     "reads_without_quorum": 16,
     "reads_too_early": 161,
