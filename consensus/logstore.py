@@ -3,7 +3,7 @@
 One rule: reads see all that was handed over, synced or not; what is not yet synced is answered from
 memory, what is synced from memory while it is recent and from the files after that.
 
-All methods are called on one thread, the reactor's. Syncs are reported on any thread.
+All methods are called on one thread, the reactor's. Syncs are reported on the writer's thread.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LogStore:
             )
         self.folder = folder
         self.broken = opened.broken
-        self.on_failure: Callable[[RewindError], None] | None = None  # called on any thread
+        self.on_failure: Callable[[RewindError], None] | None = None  # called on the writer's thread
         self.synced_index = chart.last_index
         self.snapshot_source: Callable[[], Snapshot] | None = None
         self._first_index = chart.first_index
@@ -177,10 +177,9 @@ class LogStore:
     ) -> bool:
         """Appends entries, over the end of the log where they conflict with it, and the hard state.
 
-        A hard state of which only the commit index is new is written at a regular end or with a vote: losing it
-        costs nothing, and a record for each group would be a tenth of what the log costs. `on_synced` is called once
-        all is on disk, on any thread; then `mark_synced` has to be called on this one. False if there is nothing to
-        write, so no call comes. Raises what made the log fail.
+        A hard state of which only the commit index is new waits for the next entries: losing it costs
+        nothing. `on_synced` is called on the writer's thread once all is on disk; then `mark_synced` has to
+        be called on this one. False if there is nothing to write, so no call comes. Raises what made the log fail.
         """
         records: list[Record] = []
         if entries:
@@ -188,7 +187,7 @@ class LogStore:
         if hard_state is not None:
             self._hard_state = hard_state
         state, written = self._hard_state, self._written_state
-        if state is not written and (written is None or not _same_promise(state, written)):
+        if state is not written and (entries or written is None or not _same_promise(state, written)):
             records.append(Record(Kind.HARD_STATE, state.raft_term, state.commit, _VOTE.pack(state.vote)))
             self._written_state = state
         if not records:
@@ -198,7 +197,7 @@ class LogStore:
         return True
 
     def keep_commit(self, hard_state: HardState) -> None:
-        """Takes a hard state of which only the commit index is new."""
+        """Takes a hard state of which only the commit index is new; it is written with the next entries."""
         self._hard_state = hard_state
 
     def mark_synced(self) -> None:

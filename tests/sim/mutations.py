@@ -57,7 +57,7 @@ FOUND_BY = {
     "changes_members_at_will": 44,
     "never_ending_lease": 26,
     "reads_without_quorum": 16,
-    "reads_too_early": 55,
+    "reads_too_early": 161,
     "trusts_a_failed_sync": 22,
 }
 """A seed for each bug, so that the test need not search; any change of the simulation may move them."""
