@@ -3,7 +3,7 @@
 One rule: reads see all that was handed over, synced or not; what is not yet synced is answered from
 memory, what is synced from memory while it is recent and from the files after that.
 
-All methods are called on one thread, the reactor's. Syncs are reported on the writer's thread.
+All methods are called on one thread, the reactor's. Syncs are reported on any thread.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class LogStore:
             )
         self.folder = folder
         self.broken = opened.broken
-        self.on_failure: Callable[[RewindError], None] | None = None  # called on the writer's thread
+        self.on_failure: Callable[[RewindError], None] | None = None  # called on any thread
         self.synced_index = chart.last_index
         self.snapshot_source: Callable[[], Snapshot] | None = None
         self._first_index = chart.first_index
@@ -177,9 +177,12 @@ class LogStore:
     ) -> bool:
         """Appends entries, over the end of the log where they conflict with it, and the hard state.
 
-        A hard state of which only the commit index is new waits for the next entries: losing it costs
-        nothing. `on_synced` is called on the writer's thread once all is on disk; then `mark_synced` has to
-        be called on this one. False if there is nothing to write, so no call comes. Raises what made the log fail.
+        A hard state of which only the commit index is new waits for the next entries, and goes with them. A member
+        that starts again takes the configuration as of what is durably applied, and it is the commit index that
+        makes it apply the changes after that before it may campaign. While it goes with the next entries, no more
+        than the last change can be unknown, and majorities before and after one change overlap; if two were, such a
+        member could elect itself. `on_synced` is called once all is on disk, on any thread; then `mark_synced` has
+        to be called on this one. False if there is nothing to write, so no call comes. Raises what made the log fail.
         """
         records: list[Record] = []
         if entries:
@@ -197,7 +200,7 @@ class LogStore:
         return True
 
     def keep_commit(self, hard_state: HardState) -> None:
-        """Takes a hard state of which only the commit index is new; it is written with the next entries."""
+        """Takes a hard state of which only the commit index is new; it is written with the next entries, as above."""
         self._hard_state = hard_state
 
     def mark_synced(self) -> None:

@@ -1,5 +1,6 @@
 """The log on disk against the reference in memory, over reopenings, and what it does on its own: cache, release."""
 
+import random
 import threading
 
 import pytest
@@ -130,6 +131,15 @@ def test_a_commit_index_alone_is_not_written_but_kept_by_a_regular_end(opened):
     assert opened.store.initial_state()[0].commit == 3
     assert opened.store._writer.synced_groups == groups
     assert opened.reopened().store.initial_state()[0] == HardState(1, 1, 3)
+
+
+def test_the_commit_index_goes_with_the_next_entries(opened):
+    """Without it, a member that was killed would not know of the configurations that it had applied since its flush."""
+    opened.append(entries(1, 3), HardState(1, 1, 0))
+    opened.store.keep_commit(HardState(1, 1, 3))
+    opened.append(entries(4, 1))
+    killed = opened.disk.after_power_loss(random.Random(1))
+    assert LogStore(FOLDER, files=killed).initial_state()[0] == HardState(1, 1, 3)
 
 
 def test_a_vote_is_written_at_once(opened):
