@@ -42,6 +42,20 @@ class Log:
             elif self.writer._held:
                 self.kernel.calls.get(timeout=20)()
 
+    def slow_thread(self):
+        """From now on the thread's syncs wait for the second event, and set the first."""
+        begun, goes_on = threading.Event(), threading.Event()
+        datasync = self.disk.datasync
+
+        def slow(handle):
+            if threading.current_thread() is self.writer._thread:
+                begun.set()
+                assert goes_on.wait(20)
+            datasync(handle)
+
+        self.disk.datasync = slow
+        return begun, goes_on
+
     def on_disk(self):
         found = open_log(FOLDER, LossyDisk.after_power_loss(self.disk, NeverKept()))
         return found.chart.last_index
@@ -107,16 +121,7 @@ def test_a_long_group_and_what_follows_it_are_the_threads_until_it_rests(size):
 def test_what_comes_while_the_thread_writes_does_not_keep_it_writing():
     """Else it would go on for as long as there is always more, and short groups would never be the kernel's again."""
     log = Log()
-    thread_writes, goes_on = threading.Event(), threading.Event()
-    datasync = log.disk.datasync
-
-    def slow(handle):
-        if threading.current_thread() is log.writer._thread:
-            thread_writes.set()
-            assert goes_on.wait(20)
-        datasync(handle)
-
-    log.disk.datasync = slow
+    thread_writes, goes_on = log.slow_thread()
     log.append(2, size=SHORT_BYTES)
     assert thread_writes.wait(20)
     for index in (3, 4):
@@ -136,16 +141,7 @@ def test_what_comes_while_the_thread_writes_does_not_keep_it_writing():
 
 def test_what_is_held_while_the_thread_writes_is_one_short_group_afterwards():
     log = Log()
-    thread_writes, goes_on = threading.Event(), threading.Event()
-    datasync = log.disk.datasync
-
-    def slow(handle):
-        if threading.current_thread() is log.writer._thread:
-            thread_writes.set()
-            assert goes_on.wait(20)
-        datasync(handle)
-
-    log.disk.datasync = slow
+    thread_writes, goes_on = log.slow_thread()
     log.writer._give((entries(2, 1), None))
     assert thread_writes.wait(20)
     for index in (3, 4, 5):
