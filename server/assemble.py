@@ -39,7 +39,7 @@ from proxy.listener import DriverListener
 from proxy.pages import Section
 from proxy.reql.evaluator import ReqlEvaluator
 from proxy.reql.feeds.hub import FeedHub
-from proxy.reql.index_functions import index_keys
+from proxy.reql.index_functions import index_function
 from server import VERSION
 from server.addresses import reached_at
 from server.backups.metrics import BackupCollector
@@ -100,7 +100,7 @@ class Assembly:
         self._folder = folder
         self._reactor = reactor
         engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
-        self._machine = Machine(engine, index_keys)
+        self._machine = Machine(engine, index_function)
         self._machine.turn_s = PACKED_ROWS_TURN_S
         self._store = open_log(folder, self._machine, settings.log.segment_bytes, loop)
         self.recovered_from = self._machine.applied_index

@@ -22,7 +22,7 @@ from backup.timeline import format_time
 from backup.vault import Vault
 from conf.settings import load
 from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what compiles them
-from proxy.reql.index_functions import index_keys
+from proxy.reql.index_functions import index_function
 from server.new_cluster import NewCluster, restore_folder
 from storage.machine import Machine
 from storage.rocks import RocksEngine
@@ -76,7 +76,7 @@ def build_indexes(rows: Path, progress: Progress) -> int:
     """Builds all secondary indexes of a folder of rows that nobody serves; how many there are."""
     engine = RocksEngine(rows, RocksSettings(cache_bytes=64 << 20))
     try:
-        machine = Machine(engine, index_keys)
+        machine = Machine(engine, index_function)
         total = len(machine.indexes_waiting)
         while machine.build_step(BUILD_S):
             progress("indexes", total - len(machine.indexes_waiting), total)

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from model.index_function import Fields
 from model.undecodable import UNDECODABLE
 
-Fields = frozenset[str]
 Differing = Callable[[bytes, bytes], Collection[str]]
 """Two texts of a row -> those of the fields that they may differ in."""
 

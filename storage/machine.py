@@ -29,6 +29,7 @@ from typing import Final, NamedTuple
 from model.catalog import Catalog, Index, Table
 from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind, decode_stored, rows_of, unpacked
 from model.errors import Corrupt, Overloaded, Unfinished
+from model.index_function import IndexFunction
 from storage import documents
 from storage.engine import Engine, WriteSet, scan
 from storage.layout import (
@@ -44,7 +45,7 @@ from storage.layout import (
     table_prefix,
 )
 from storage.rows import LiveStore
-from storage.sindex import IndexedTable, IndexFunction, Sindex, SindexBuilder, keep_up
+from storage.sindex import IndexedTable, Sindex, SindexBuilder
 
 PART_ROWS: Final = 900  # engine keys per write; a write of more than 1000 would hold the GIL too long
 PART_BYTES: Final = 4 << 20
@@ -79,7 +80,7 @@ class Machine:
     def __init__(
         self,
         engine: Engine,
-        index_keys: Callable[[Table, Index], IndexFunction] | None = None,
+        index_function: Callable[[Table, Index], IndexFunction] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engine = engine
@@ -87,7 +88,7 @@ class Machine:
         self.on_catalog: Callable[[Effect], None] | None = None
         self.on_index_ready: Callable[[int], None] | None = None
         self.watched: set[int] = set()
-        self.index_keys = index_keys
+        self.index_function = index_function
         self.courtesy: Callable[[], object] | None = None  # called between steps of half a millisecond
         self.turn_s: float | None = None  # how long packed rows are written before others have a turn; None: no turns
         self.catalog = Catalog()
@@ -299,15 +300,21 @@ class Machine:
         return self.engine.get(key)
 
     def _keep_indexes_up(self, table: IndexedTable, primary_key: bytes, old: bytes | None, new: bytes | None) -> None:
-        for sindex in table.touched(old, new):
-            if sindex.keys_of is None and not self._plug(sindex):
-                if sindex.is_ready:
-                    sindex.is_ready = False
-                    sindex.restart()
-                    self._builder.add(sindex)
-                    self._staged.delete(ready_key(sindex.index_id))
-                continue
-            keep_up(self._staged.rows, sindex, primary_key, old, new)
+        touched = table.touched(old, new)
+        for sindex in touched:
+            if sindex.function is None and not self._plug(sindex):
+                self._build_again(table)
+                return
+        table.keep_up(self._staged.rows, touched, primary_key, old, new)
+
+    def _build_again(self, table: IndexedTable) -> None:
+        """The rows of a table change while no index function is plugged in: its indexes will be constructed anew."""
+        for sindex in table.sindexes:
+            if sindex.is_ready:
+                sindex.is_ready = False
+                sindex.restart()
+                self._builder.add(sindex)
+                self._staged.delete(ready_key(sindex.index_id))
 
     def _seal(self, applied_index: int, is_of_packed: bool = False) -> None:
         """Ends the staged part; it will be written with this applied index and the counts as they are now."""
@@ -434,12 +441,11 @@ class Machine:
 
     def _plug(self, sindex: Sindex) -> bool:
         """Asks the port for a secondary index's function; False if no port is plugged in."""
-        if self.index_keys is None:
+        if self.index_function is None:
             return False
         table = self.catalog.tables[sindex.table_id]
         index = next(index for index in table.indexes.values() if index.index_id == sindex.index_id)
-        sindex.keys_of, fields = self.index_keys(table, index)
-        self._tables[sindex.table_id].learn(sindex, fields)
+        self._tables[sindex.table_id].learn(sindex, self.index_function(table, index))
         return True
 
     def build_step(self, budget_s: float = 0.002) -> bool:
@@ -450,9 +456,14 @@ class Machine:
         if self._parts:
             return True
         for sindex in self._builder.waiting.values():
-            if sindex.keys_of is None and not self._plug(sindex):
+            if sindex.function is None and not self._plug(sindex):
                 return False
         return self._builder.step(budget_s)
+
+    def index_cursor(self, index_id: int) -> bytes | None:
+        """The primary key up to which rows are in a secondary index; None: all are."""
+        sindex = self._sindexes[index_id]
+        return None if sindex.is_ready else sindex.cursor
 
     @property
     def indexes_waiting(self) -> list[int]:

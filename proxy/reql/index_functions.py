@@ -5,18 +5,18 @@ One rule: they are deterministic and see nothing but the row, so that every repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from model.catalog import Index, Table
 from model.errors import ReqlError
+from model.index_function import Decode, Fields, IndexFunction
 from model.keys import index_key_bytes
 from model.keys import index_keys as keys_of_value
 from proxy.reql import terms as _terms  # noqa: F401  (fills the registry
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.geo.index import index_keys_of
-from proxy.reql.partial import Fields, decode_all, decoder, fields_read
+from proxy.reql.partial import decode_all, decoder, fields_read
 from proxy.reql.rowcode import MIN_ROWS
 from proxy.reql.values import Func
 
@@ -82,20 +82,15 @@ FAILED: Final = object()
 """Stands for the value of an index function that failed."""
 
 
-def index_keys(table: Table, index: Index) -> tuple[Callable[[Sequence[bytes]], list[list[bytes]]], Fields | None]:
-    """The port of the state machine: rows' JSON texts -> index key bytes. Values that cannot be keys are left out.
-
-    With it the fields that alone decide the keys, or None.
-    """
+def index_function(table: Table, index: Index) -> IndexFunction:
+    """The port of the state machine: how an index's keys are computed. Values that cannot be keys are left out."""
     definition = index.definition
     function = compile_function(definition["function"])
-    fields = fields_read(function)
-    decode = decode_all if fields is None else decoder(fields)
     is_multi, is_geo = bool(definition.get("multi")), bool(definition.get("geo"))
 
-    def keys(rows: Sequence[bytes]) -> list[list[bytes]]:
+    def keys_of(rows: list[Any]) -> list[list[bytes]]:
         out: list[list[bytes]] = []
-        for value in _values(function, decode(rows)):
+        for value in _values(function, rows):
             if value is FAILED:
                 out.append([])
             elif is_geo:
@@ -109,7 +104,12 @@ def index_keys(table: Table, index: Index) -> tuple[Callable[[Sequence[bytes]], 
                     out.append([])  # a value that cannot be a key: the row is not in the index
         return out
 
-    return keys, fields
+    return IndexFunction(keys_of, fields_read(function), row_decoder)
+
+
+def row_decoder(fields: Fields | None) -> Decode:
+    """What decodes these fields of rows' JSON texts; None: all of them."""
+    return decode_all if fields is None else decoder(fields)
 
 
 def _values(function: Func, rows: list[Any]) -> list[Any]:

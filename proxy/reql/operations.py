@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from model.errors import Path
-from proxy.reql.partial import Fields, fields_read
+from model.index_function import Fields
+from proxy.reql.partial import fields_read
 
 Rows = list[Any]
 

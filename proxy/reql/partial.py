@@ -5,19 +5,17 @@ One rule: when it is not certain which fields a function reads, it reads all of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, TypedDict
 
 import msgspec
 
 from model import datum as d
+from model.index_function import Decode, Fields
 from model.undecodable import UNDECODABLE
 from proxy.reql.ids import Term
 from proxy.reql.values import Func
-
-Fields = frozenset[str]
-Decode = Callable[[Sequence[bytes]], list[Any]]
 
 NO_FIELDS: Final[Fields] = frozenset()
 _GETS: Final = frozenset({int(Term.BRACKET), int(Term.GET_FIELD), int(Term.HAS_FIELDS), int(Term.PLUCK)})

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
+from model.index_function import Decode, Fields
 from proxy.reql.absent import NoAttribute
 from proxy.reql.operations import NOTHING, MapRows, Operation, RowOperation, Rows, Terminal
-from proxy.reql.partial import NO_FIELDS, Decode, Fields, decode_all, decoder
+from proxy.reql.partial import NO_FIELDS, decode_all, decoder
 from proxy.reql.registry import fail_limit
 from proxy.reql.values import (
     PLAIN,

@@ -14,7 +14,7 @@ from model.effect import Effect, Kind, encode
 from storage.engine import MemoryEngine
 from storage.machine import Machine
 from storage.rocks import RocksEngine
-from tests.storage.storage_ledger import SMALL, delete, index_keys, new_index, new_table, put
+from tests.storage.storage_ledger import SMALL, delete, index_function, new_index, new_table, put
 
 ENTRIES = 6_000
 
@@ -40,7 +40,7 @@ def history(seed: int) -> list[tuple[int, bytes]]:
 
 def child(folder: str, seed: str) -> None:
     """Applies the whole history with flushes and construction in between, and says how far it is."""
-    machine = Machine(RocksEngine(Path(folder), SMALL), index_keys)
+    machine = Machine(RocksEngine(Path(folder), SMALL), index_function)
     log = history(int(seed))
     for start in range(0, ENTRIES, 20):
         machine.apply(log[start : start + 20])
@@ -66,9 +66,9 @@ def test_kill_and_replay(tmp_path: Path, seed: int) -> None:
 
     log = history(seed)
     engine = RocksEngine(tmp_path / "db", SMALL)
-    machine = Machine(engine, index_keys)
+    machine = Machine(engine, index_function)
     assert 0 < machine.applied_index <= reached + 100
-    whole = Machine(MemoryEngine(), index_keys)
+    whole = Machine(MemoryEngine(), index_function)
     whole.apply(log[: machine.applied_index])
     assert machine.store.state_hash() == whole.store.state_hash()
     assert [machine.store.count(table) for table in (1, 2)] == [whole.store.count(table) for table in (1, 2)]

@@ -23,7 +23,7 @@ from model.errors import ReqlError, ReqlNonExistenceError, ReqlOpFailedError
 from model.keys import primary_key_bytes
 from proxy.answers import ATOM, PARTIAL, Answer, QueryContext
 from proxy.reql.evaluator import ReqlEvaluator
-from proxy.reql.index_functions import index_keys
+from proxy.reql.index_functions import index_function
 from server.replica import Replica
 from server.system import Site, SystemTables
 from server.views import Views, views_table
@@ -94,7 +94,7 @@ class SmallWorld:
     javascript: Any = None
 
     def __init__(self) -> None:
-        self.machine = Machine(MemoryEngine(), index_keys)
+        self.machine = Machine(MemoryEngine(), index_function)
         log = InstantLog(self.machine)
         self.fibers = InstantFibers()
         self.data = Replica(log, self.machine.store, log.head, self.fibers, lambda: 0)

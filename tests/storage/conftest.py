@@ -10,7 +10,7 @@ import pytest
 from storage.engine import Engine, MemoryEngine
 from storage.machine import Machine
 from storage.rocks import RocksEngine
-from tests.storage.storage_ledger import NEW_DATABASE, SMALL, Ledger, index_keys, new_table
+from tests.storage.storage_ledger import NEW_DATABASE, SMALL, Ledger, index_function, new_table
 
 
 @pytest.fixture(params=["memory", "rocks"])
@@ -22,7 +22,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def ledger(engine: Engine) -> Ledger:
-    machine = Machine(engine, index_keys)
+    machine = Machine(engine, index_function)
     made = Ledger(machine)
     made.add(NEW_DATABASE, new_table(1))
     return made

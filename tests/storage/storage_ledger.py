@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
 from model.catalog import Index, Table
 from model.effect import Effect, Kind, encode
+from model.index_function import Decode, Fields, IndexFunction, Rows
 from storage.machine import Machine
 from storage.rocks_options import RocksSettings
 
 SMALL = RocksSettings(cache_bytes=8 << 20, memtable_bytes=1 << 20)
 
 
-def index_keys(table: Table, index: Index) -> tuple[Callable[[Sequence[bytes]], list[list[bytes]]], frozenset[str]]:
+def index_function(table: Table, index: Index) -> IndexFunction:
     """The test's index language: {"field": name, "multi": bool}; values are numbers or lists of them."""
     field, multi = index.definition["field"], index.definition.get("multi", False)
 
-    def keys_of_row(row: bytes) -> list[bytes]:
-        value = orjson.loads(row).get(field)
+    def keys_of_row(row: dict[str, Any]) -> list[bytes]:
+        value = row.get(field)
         if value is None:
             return []
         values = value if multi and isinstance(value, list) else [value]
         return [b"N%08d\0" % number for number in values if isinstance(number, int)]
 
-    return lambda rows: [keys_of_row(row) for row in rows], frozenset([field])
+    return IndexFunction(lambda rows: [keys_of_row(row) for row in rows], frozenset([field]), decoder)
+
+
+def decoder(fields: Fields | None) -> Decode:
+    """Decodes these fields of rows, and no others."""
+
+    def decode(texts: Sequence[bytes]) -> Rows:
+        rows = map(orjson.loads, texts)
+        return [row if fields is None else {name: row[name] for name in fields if name in row} for row in rows]
+
+    return decode
+
+
+def keys_of_text(function: IndexFunction, row: bytes) -> list[bytes]:
+    """The index keys of one row."""
+    return function.keys_of(function.decoder(function.fields)((row,)))[0]
 
 
 def row(**fields: object) -> bytes:

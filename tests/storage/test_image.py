@@ -14,12 +14,12 @@ from storage.bulk import BulkLoad
 from storage.image import Image
 from storage.machine import Machine
 from storage.rocks import RocksEngine
-from tests.storage.storage_ledger import NEW_DATABASE, SMALL, Ledger, index_keys, new_index, new_table, put
+from tests.storage.storage_ledger import NEW_DATABASE, SMALL, Ledger, index_function, new_index, new_table, put
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    made = Ledger(Machine(RocksEngine(tmp_path / "db", SMALL), index_keys))
+    made = Ledger(Machine(RocksEngine(tmp_path / "db", SMALL), index_function))
     made.add(NEW_DATABASE, new_table(1), new_table(2), new_table(4), new_index(1, 3, "n"))
     made.build()
     made.add(*(put(1, b"%05d" % n, id=n, n=n % 9) for n in range(3000)))
@@ -80,7 +80,7 @@ def test_a_folder_without_an_image_is_refused(tmp_path: Path) -> None:
 def test_a_folder_filled_in_bulk_is_the_same_state(
     ledger: Ledger, image: Image, tmp_path: Path, tables: list[int]
 ) -> None:
-    machine = Machine(load(image, tmp_path / "new", tables), index_keys)
+    machine = Machine(load(image, tmp_path / "new", tables), index_function)
     store, old = machine.store, ledger.machine.store
     assert machine.applied_index == ledger.machine.applied_index
     assert store.state_hash() == old.state_hash()

@@ -10,7 +10,7 @@ from model.effect import Kind, encode
 from model.errors import Corrupt, Overloaded
 from storage.engine import MemoryEngine, WriteSet
 from storage.machine import Change, Machine
-from tests.storage.storage_ledger import NEW_DATABASE, Ledger, delete, index_keys, new_index, new_table, put, row
+from tests.storage.storage_ledger import NEW_DATABASE, Ledger, delete, index_function, new_index, new_table, put, row
 
 
 def test_rows_and_counts(ledger: Ledger) -> None:
@@ -71,7 +71,7 @@ def test_the_catalog_is_there_again_after_opening(ledger: Ledger) -> None:
     ledger.add((Kind.DELETE_SYSTEM, "users", "bob"), (Kind.RENAME_DATABASE, "db-1", "first"), (Kind.DROP_TABLE, 7))
     ledger.add(put(2, b"k", id=1))
     machine = ledger.machine
-    again = Machine(machine.engine, index_keys)
+    again = Machine(machine.engine, index_function)
     assert again.catalog.databases == machine.catalog.databases
     assert again.catalog.tables == machine.catalog.tables
     assert again.catalog.system == machine.catalog.system
@@ -137,7 +137,7 @@ def test_a_large_entry_goes_in_parts_and_is_right_after_a_crash_between_them(tmp
                 self.flush()
 
     engine = Crashing()
-    ledger = Ledger(Machine(engine, index_keys))
+    ledger = Ledger(Machine(engine, index_function))
     ledger.add(NEW_DATABASE, new_table(1), new_index(1, 2, "n"))
     ledger.build()
     ledger.add(*(put(1, b"%05d" % n, id=n, n=n % 7) for n in range(5000)))
@@ -146,7 +146,7 @@ def test_a_large_entry_goes_in_parts_and_is_right_after_a_crash_between_them(tmp
     engine_hash, count = whole.state_hash(), whole.count(1)
     entries = list(whole.scan_index(2))
     engine.crash()
-    again = Machine(engine, index_keys)
+    again = Machine(engine, index_function)
     assert again.applied_index == 1 and 0 < again.store.count(1) < 5000
     again.apply(ledger.entries)
     assert (again.store.state_hash(), again.store.count(1)) == (engine_hash, count)
@@ -182,7 +182,7 @@ def test_a_stall_loses_nothing() -> None:
             super().write(changes, applied_index)
 
     engine = Stalling()
-    machine = Machine(engine, index_keys)
+    machine = Machine(engine, index_function)
     ledger = Ledger(machine)
     ledger.add(NEW_DATABASE, new_table(1))
     heard: list[int] = []

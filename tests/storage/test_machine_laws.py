@@ -17,7 +17,17 @@ from storage.engine import Engine, MemoryEngine
 from storage.machine import Machine
 from storage.rocks import RocksEngine
 from storage.sindex import entry_keys
-from tests.storage.storage_ledger import NEW_DATABASE, SMALL, delete, index_keys, new_index, new_table, put, row
+from tests.storage.storage_ledger import (
+    NEW_DATABASE,
+    SMALL,
+    delete,
+    index_function,
+    keys_of_text,
+    new_index,
+    new_table,
+    put,
+    row,
+)
 
 TABLES = st.integers(1, 3)
 KEYS = st.sampled_from([b"%02d" % number for number in range(12)])
@@ -74,10 +84,10 @@ def check(machine: Machine) -> None:
         rows = list(store.scan(table.table_id))
         assert store.count(table.table_id) == len(rows)
         for index in table.indexes.values():
-            keys_of, _ = index_keys(table, index)
+            function = index_function(table, index)
             if store.index_ready(index.index_id):
                 expected = sorted(
-                    (e[5:], key) for key, row in rows for e in entry_keys(b"i0000", keys_of([row])[0], key)
+                    (e[5:], key) for key, row in rows for e in entry_keys(b"i0000", keys_of_text(function, row), key)
                 )
                 assert list(store.scan_index(index.index_id)) == expected
     assert store.catalog.databases == Machine(machine.engine).catalog.databases
@@ -99,7 +109,7 @@ def on_rocks(work: Callable[[Engine], Any]) -> Any:
 
 @given(HISTORIES)
 def test_packed_rows_are_as_many_single_rows(entries: Entries) -> None:
-    packed, single = Machine(MemoryEngine(), index_keys), Machine(MemoryEngine(), index_keys)
+    packed, single = Machine(MemoryEngine(), index_function), Machine(MemoryEngine(), index_function)
     feed(packed, entries, [])
     feed(single, [(at, encode(decode(payload).effects, 5) if payload else b"") for at, payload in entries], [])
     check(packed)
@@ -108,7 +118,7 @@ def test_packed_rows_are_as_many_single_rows(entries: Entries) -> None:
 
 @given(HISTORIES, CUTS, CUTS)
 def test_any_chunking_gives_the_same_state(entries: Entries, cuts: list[int], other_cuts: list[int]) -> None:
-    one, other = Machine(MemoryEngine(), index_keys), Machine(MemoryEngine(), index_keys)
+    one, other = Machine(MemoryEngine(), index_function), Machine(MemoryEngine(), index_function)
     feed(one, entries, cuts)
     feed(other, entries, other_cuts)
     check(one)
@@ -118,11 +128,11 @@ def test_any_chunking_gives_the_same_state(entries: Entries, cuts: list[int], ot
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(HISTORIES, CUTS)
 def test_both_engines_give_the_same_state(entries: Entries, cuts: list[int]) -> None:
-    model = Machine(MemoryEngine(), index_keys)
+    model = Machine(MemoryEngine(), index_function)
     feed(model, entries, cuts)
 
     def on_disk(engine: Engine) -> tuple[str, Any, int]:
-        machine = Machine(engine, index_keys)
+        machine = Machine(engine, index_function)
         feed(machine, entries, [1])
         check(machine)
         return state(machine)
@@ -132,17 +142,17 @@ def test_both_engines_give_the_same_state(entries: Entries, cuts: list[int]) -> 
 
 @given(HISTORIES, st.integers(0, 41), st.integers(0, 41), CUTS)
 def test_a_crash_and_a_replay_give_the_same_state(entries: Entries, flushed: int, killed: int, cuts: list[int]) -> None:
-    whole = Machine(MemoryEngine(), index_keys)
+    whole = Machine(MemoryEngine(), index_function)
     feed(whole, entries, cuts)
     engine = MemoryEngine()
-    machine = Machine(engine, index_keys)
+    machine = Machine(engine, index_function)
     machine.apply(entries[:flushed])
     machine.build_step()
     assert machine.flush() == len(entries[:flushed])
     machine.apply(entries[: max(flushed, killed)])
     machine.build_step()
     engine.crash()
-    again = Machine(engine, index_keys)
+    again = Machine(engine, index_function)
     assert again.applied_index == len(entries[:flushed])
     feed(again, entries, cuts)
     while again.build_step():
@@ -166,7 +176,7 @@ PROPOSED = st.lists(st.tuples(ROWS_OR_PACKED, st.sampled_from(["came", "was repl
 def test_what_was_foreseen_and_what_is_decoded_give_the_same_state(
     proposed: list[tuple[list[Effect], str]], cuts: list[int], ahead: int
 ) -> None:
-    machine, model = Machine(MemoryEngine(), index_keys), Machine(MemoryEngine(), index_keys)
+    machine, model = Machine(MemoryEngine(), index_function), Machine(MemoryEngine(), index_function)
     told: list[tuple[Machine, Any]] = []
     for one in (machine, model):
         one.watched.add(1)  # packed rows of others are put without a look at each
@@ -192,7 +202,7 @@ def test_what_was_foreseen_and_what_is_decoded_give_the_same_state(
 
 
 def test_an_entry_that_another_leader_put_there_is_decoded() -> None:
-    machine = Machine(MemoryEngine(), index_keys)
+    machine = Machine(MemoryEngine(), index_function)
     machine.apply([(1, encode([NEW_DATABASE, new_table(1)], 1))])
     mine, theirs = [put(1, b"a", id="mine")], [put(1, b"a", id="theirs")]
     machine.foresee(2, encode(mine, 2), Batch(2, mine))
@@ -213,7 +223,7 @@ class Ticks:
 
 @given(HISTORIES, st.lists(st.integers(0, 6), min_size=1, max_size=40))
 def test_indexes_are_right_whenever_construction_works(entries: Entries, budgets: list[int]) -> None:
-    machine = Machine(MemoryEngine(), index_keys, Ticks())
+    machine = Machine(MemoryEngine(), index_function, Ticks())
     for number, entry in enumerate(entries):
         machine.apply([entry])
         machine.build_step(budgets[number % len(budgets)])
@@ -228,7 +238,7 @@ def test_indexes_are_right_whenever_construction_works(entries: Entries, budgets
 
 @given(HISTORIES, st.integers(0, 41))
 def test_a_view_does_not_move(entries: Entries, taken: int) -> None:
-    machine = Machine(MemoryEngine(), index_keys)
+    machine = Machine(MemoryEngine(), index_function)
     machine.apply(entries[:taken])
     view = machine.store.view()
     before = view.state_hash(), dict(view.catalog.tables), view.applied_index

@@ -14,7 +14,17 @@ from storage.engine import Engine, MemoryEngine, WriteSet
 from storage.image import Image
 from storage.machine import PART_BYTES, PART_ROWS, Change, Machine
 from storage.rocks import RocksEngine
-from tests.storage.storage_ledger import NEW_DATABASE, SMALL, Ledger, delete, index_keys, new_index, new_table, put, row
+from tests.storage.storage_ledger import (
+    NEW_DATABASE,
+    SMALL,
+    Ledger,
+    delete,
+    index_function,
+    new_index,
+    new_table,
+    put,
+    row,
+)
 
 MANY = 3 * PART_ROWS + 7
 
@@ -117,7 +127,7 @@ def test_large_rows_go_in_small_parts(engine: Engine, monkeypatch: pytest.Monkey
 
 
 def test_others_have_turns_and_the_entry_counts_only_when_it_is_whole(engine: Engine) -> None:
-    machine = Machine(engine, index_keys, Turns())
+    machine = Machine(engine, index_function, Turns())
     ledger = Ledger(machine)
     ledger.add(NEW_DATABASE, new_table(1))
     machine.turn_s = 0.5
@@ -146,7 +156,7 @@ def test_a_checkpoint_that_has_begun_does_not_see_half_an_entry(
 
     monkeypatch.setattr("storage.rocks.WHOLE_WAIT_S", 0.01)
     engine = RocksEngine(tmp_path / "db", SMALL)
-    machine = Machine(engine, index_keys, Turns())
+    machine = Machine(engine, index_function, Turns())
     Ledger(machine).add(NEW_DATABASE, new_table(1))
     machine.turn_s = 0.5
     entries = [(2, encode([packed(1, rows_of(0, MANY))], 1))]
@@ -168,11 +178,11 @@ def test_a_checkpoint_that_has_begun_does_not_see_half_an_entry(
 @pytest.mark.parametrize("stops", range(1, 7))
 def test_a_crash_between_two_parts_loses_and_doubles_nothing(tmp_path: Path, stops: int) -> None:
     """The engine may have flushed any of them: the entry is applied again over its own beginning."""
-    whole = Machine(MemoryEngine(), index_keys)
+    whole = Machine(MemoryEngine(), index_function)
     Ledger(whole).add(NEW_DATABASE, new_table(1))
     entries = [(2, encode([packed(1, rows_of(0, MANY))], 1)), (3, encode([packed(1, rows_of(5000, 5010))], 1))]
     whole.apply(entries)
-    machine = Machine(RocksEngine(tmp_path / "db", SMALL), index_keys, Turns())
+    machine = Machine(RocksEngine(tmp_path / "db", SMALL), index_function, Turns())
     Ledger(machine).add(NEW_DATABASE, new_table(1))
     machine.turn_s = 0.5
     for _ in range(stops):
@@ -181,7 +191,7 @@ def test_a_crash_between_two_parts_loses_and_doubles_nothing(tmp_path: Path, sto
         except Unfinished:
             machine.flush()
     machine.close()
-    again = Machine(RocksEngine(tmp_path / "db", SMALL), index_keys)
+    again = Machine(RocksEngine(tmp_path / "db", SMALL), index_function)
     again.apply(entries)
     assert again.store.state_hash() == whole.store.state_hash()
     again.close()

@@ -14,9 +14,10 @@ from typing import Any, Final
 from model import datum as d
 from model import order
 from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.index_function import Fields
 from model.pseudo_binary import binary_bytes
 from proxy.reql.ids import Term
-from proxy.reql.partial import NO_FIELDS, Fields
+from proxy.reql.partial import NO_FIELDS
 from proxy.reql.registry import fail, fail_absent, term
 from proxy.reql.streams import NOTHING, Rows, Stream, Terminal, as_stream, run_terminal
 from proxy.reql.terms.fields import ABSENT, each_or, fields_of, func_or_field

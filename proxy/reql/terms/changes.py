@@ -16,7 +16,7 @@ from proxy.reql.feeds.resume import check_retained, parse_position
 from proxy.reql.feeds.streams import FeedOptions, FeedStream, LimitFeed, PolledFeed
 from proxy.reql.geo.reads import IntersectingRows
 from proxy.reql.ids import Term
-from proxy.reql.index_functions import index_keys
+from proxy.reql.index_functions import index_function
 from proxy.reql.registry import CONSTANT_NOW, NEVER, SINGLE_SERVER, fail, term
 from proxy.reql.streams import Stream, as_stream, slice_stream
 from proxy.reql.tables import ComputedRows, IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan, UnreadableRows
@@ -202,7 +202,8 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
     if isinstance(stream, IntersectingRows):
         copies, _ = stream.matcher()
         return lambda key, text: text is not None and copies(d.loads(text)) > 0
-    compute, _ = index_keys(stream.source.table, stream.index)
+    function = index_function(stream.source.table, stream.index)
+    decode = function.decoder(function.fields)
     if isinstance(stream, KeyedIndexRows):
         ranges = [prefix_range(bound_key(key, primary=False)) for key in stream.keys]
     else:
@@ -211,7 +212,7 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
 
     def covers(key: bytes, text: bytes | None) -> bool:
         assert text is not None
-        return any(low <= entry < high for entry in compute((text,))[0] for low, high in ranges)
+        return any(low <= entry < high for entry in function.keys_of(decode((text,)))[0] for low, high in ranges)
 
     return covers
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlNonExistenceError
+from model.index_function import Fields
 from proxy.reql.absent import NoAttribute
-from proxy.reql.partial import Fields, fields_read
+from proxy.reql.partial import fields_read
 from proxy.reql.registry import fail
 from proxy.reql.values import PLAIN, Func, NativeFunc, SingleSelection, Value, as_datum, in_turns, wrong_kind
 

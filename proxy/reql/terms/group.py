@@ -9,9 +9,9 @@ from typing import Any
 from model import datum as d
 from model import order
 from model.errors import Path, ReqlError, ReqlQueryLogicError
+from model.index_function import Fields
 from model.keys import key_end, key_from_bytes, key_range
 from proxy.reql.ids import Term
-from proxy.reql.partial import Fields
 from proxy.reql.registry import fail, fail_limit, term
 from proxy.reql.streams import Operation, Rows, Stream, as_stream, grouped_value
 from proxy.reql.tables import IndexScan, StoredTable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model import function_blob, pretty_query, pseudo_binary
@@ -18,8 +18,9 @@ from proxy.reql.tables import StoredTable
 from proxy.reql.values import Func, SingleSelection, Table, as_bool, as_datum, as_func, as_string, as_table
 
 TERM_NAMES: Callable[[int], str] = {int(id): id.name for id in Term}.__getitem__
-POLL_S = 0.05
-MAX_POLL_S = 1.0
+FIRST_POLL_S: Final = 0.003
+POLL_GROWTH: Final = 1.2
+MAX_POLL_S: Final = 0.2
 
 
 def configurable(env: Any, table: Table, refusal: str) -> int:
@@ -194,13 +195,13 @@ def index_status(env: Any, table: Table, *names: str) -> list[Any]:
 @term(Term.INDEX_WAIT, "sindex_wait", "1..*", takes=(as_table, as_string), determinism=NEVER)
 def index_wait(env: Any, table: Table, *names: str) -> list[Any]:
     """Waits until the indexes can be read."""
-    pause_s = POLL_S / 16
+    pause_s = FIRST_POLL_S
     while True:
         chosen = _chosen(table, names)
         if all(env.data.index_ready(index.index_id) for index in chosen):
             return [index_status_row(env, index) for index in chosen]
         env.world.pause(env, pause_s)
-        pause_s = min(pause_s * 2, MAX_POLL_S)
+        pause_s = min(pause_s * POLL_GROWTH, MAX_POLL_S)
 
 
 @term(Term.SET_WRITE_HOOK, "set_write_hook", "2", takes=(as_table, None), determinism=NEVER)

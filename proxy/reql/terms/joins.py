@@ -9,11 +9,12 @@ from typing import Any, Final
 from model import order
 from model.datum import dumps, expect, loads, merge, merge_plain
 from model.errors import Path, ReqlCompileError, ReqlError
+from model.index_function import Decode
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.merging import Merger, field_values, rows_fields
 from proxy.reql.nodes import Node, located
-from proxy.reql.partial import Decode, decode_all, decoder
+from proxy.reql.partial import decode_all, decoder
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
     IteratorStream,

@@ -11,7 +11,8 @@ from typing import Any, Final
 from model import datum as d
 from model import order
 from model.errors import Path, ReqlEmptyUserError, ReqlError, ReqlNonExistenceError
-from proxy.reql.partial import Fields, fields_read
+from model.index_function import Fields
+from proxy.reql.partial import fields_read
 from proxy.reql.values import PLAIN, Func, NativeFunc, in_turns
 
 Default = Callable[[], bool]

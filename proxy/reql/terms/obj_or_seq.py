@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, located
-from proxy.reql.partial import Fields
 from proxy.reql.registry import ALWAYS, NEVER, TERMS, Kind, fail, special
 from proxy.reql.streams import Operation, Rows, as_stream, is_sequence, keep, over_groups, settle
 from proxy.reql.values import (

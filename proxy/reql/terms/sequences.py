@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError, ReqlError
+from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, located
-from proxy.reql.partial import Fields
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
     MAX_CHUNK,

@@ -14,7 +14,7 @@ from model.keys import primary_key_bytes
 from model.packed_rows import pack_rows
 from proxy.answers import WaitTimeout
 from proxy.reql.evaluator import ReqlEvaluator  # noqa: F401  (fills the registry before index functions are compiled)
-from proxy.reql.index_functions import index_keys
+from proxy.reql.index_functions import index_function
 from server.restores.arrival import Arrived
 from server.restores.asking import Target
 from server.restores.writing import TableRestore, drop_effects, put_documents, scratch_databases
@@ -33,7 +33,7 @@ class DirectData:
     """The Data port over a machine, without a log; `fail_at` counts down to a commit that does not happen."""
 
     def __init__(self, folder: Path) -> None:
-        self.machine = Machine(RocksEngine(folder, SETTINGS), index_keys)
+        self.machine = Machine(RocksEngine(folder, SETTINGS), index_function)
         self.commits = self.waited = 0
         self.kinds: set[int] = set()  # of effects
         self.fail_at: int | None = None
