@@ -40,6 +40,7 @@ from wal.syncs import Syncs
 from wal.writer import LogWriter
 
 DEFAULT_CACHE_BYTES: Final = 16 << 20  # of entries for followers that lag; older ones are read from the files
+LET_GO_BYTES: Final = 256 << 10  # kept without followers: what the processor's own cache holds is written over sooner
 _VOTE: Final = struct.Struct("<Q")
 _KINDS: Final = {FIRST_ENTRY_KIND + kind: kind for kind in EntryKind}
 _record: Final[Callable[[tuple[int, int, int, bytes]], Record]] = partial(tuple.__new__, Record)  # half of the time
@@ -207,7 +208,12 @@ class LogStore:
         """The oldest append not yet marked is on disk."""
         self.synced_index = max(self.synced_index, self._pending.popleft())
         if self._cache_bytes > self._cache_limit:
-            self._shrink_cache()
+            self._shrink_cache(self._cache_limit * 3 // 4, self.synced_index)  # by so much, to do it seldom
+
+    def let_go(self, index: int) -> None:
+        """Nobody will ask for the entries up to here, which are applied, until a follower comes."""
+        if self._cache_bytes > LET_GO_BYTES:
+            self._shrink_cache(0, index)
 
     def save_conf_state(self, index: int, conf_state: ConfState) -> None:
         """Keeps the configuration as of the applied entry `index`."""
@@ -305,12 +311,10 @@ class LogStore:
         del self._cache[keep:]
         self._cache_first = min(self._cache_first, index + 1)
 
-    def _shrink_cache(self) -> None:
-        """Forgets the oldest synced entries, down to three quarters of the limit, so that it is seldom done."""
-        enough, keep = self._cache_limit * 3 // 4, 0
-        last = self.synced_index - self._cache_first
-        size = self._cache_bytes
-        while size > enough and keep <= last:
+    def _shrink_cache(self, enough_bytes: int, last_index: int) -> None:
+        """Forgets the oldest entries up to `last_index`, which are synced, until no more are left than that."""
+        last, size, keep = last_index - self._cache_first, self._cache_bytes, 0
+        while size > enough_bytes and keep <= last:
             size -= ENTRY_OVERHEAD_BYTES + len(self._cache[keep].data)
             keep += 1
         del self._cache[:keep]

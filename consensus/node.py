@@ -426,6 +426,8 @@ class Node:
         self._flush_policy.add(ready.committed_bytes)
         self._waiters.applied(entries)
         self._reads.applied(last)
+        if not self.core.others:
+            self._store.let_go(last)
 
     def _retry(self) -> None:
         self._is_retry_due = False

@@ -2,11 +2,13 @@
 
 import random
 import threading
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consensus import logstore
 from consensus.logstore import LogStore
 from consensus.messages import (
     Change,
@@ -65,14 +67,17 @@ def contents(store):
 appends = st.tuples(st.integers(0, 8), st.integers(1, 6), st.integers(0, 1), st.integers(0, 120))
 
 
+@mock.patch.object(logstore, "LET_GO_BYTES", 0)
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.one_of(appends, st.just("reopen")), max_size=15), st.sampled_from([0, 500, ALL]))
+@given(st.lists(st.one_of(appends, st.sampled_from(["reopen", "let go"])), max_size=15), st.sampled_from([0, 500, ALL]))
 def test_it_holds_what_the_reference_holds(steps, cache_bytes):
     """Appends over the end and over conflicting entries, reopened now and then, whatever the cache holds."""
     opened, log, raft_term = Opened(LossyDisk(), cache_bytes=cache_bytes), [], 1
     for step in steps:
         if step == "reopen":
             opened = opened.reopened(cache_bytes=cache_bytes)
+        elif step == "let go":
+            opened.store.let_go(len(log) * 2 // 3)
         else:
             back, count, newer, size = step
             back = min(back, len(log))
@@ -283,6 +288,15 @@ def test_recent_entries_need_no_file(opened):
     opened.append(entries(1, 50))
     opened.disk.pread = None
     assert [entry.index for entry in opened.store.entries(1, 51, ALL)] == list(range(1, 51))
+
+
+def test_what_is_applied_is_let_go_where_that_is_worth_it(opened):
+    opened.append(entries(1, 50, size=2000))
+    opened.store.let_go(40)
+    assert opened.store._cache == entries(41, 10, size=2000)
+    opened.store.let_go(50)
+    assert opened.store._cache == entries(41, 10, size=2000), "these are few"
+    assert contents(opened.store) + opened.store.entries(41, 51, ALL) == entries(1, 50, size=2000)
 
 
 def test_a_full_disk_is_told_and_remembered(opened):

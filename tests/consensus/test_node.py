@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from consensus import logstore
 from consensus.flushing import FlushPolicy
 from consensus.messages import Change, ChangeKind, ConfChange, ConfState, Snapshot
 from consensus.raftlog import SnapshotUnavailable
@@ -357,6 +358,23 @@ def test_all_members_apply_the_same(turns, group):
     assert (second.node.leader_id, second.node.can_serve) == (1, False)
     with pytest.raises(NotLeader):
         second.node.propose(b"x")
+
+
+def test_who_has_no_followers_keeps_no_applied_entries_in_memory(turns, group, alone, monkeypatch):
+    monkeypatch.setattr(logstore, "LET_GO_BYTES", 0)
+    told = []
+    for member in (alone, group.members[0]):
+        for number in range(20):
+            propose(member, b"%d" % number, told)
+    turns.until(lambda: len(told) == 40)
+    assert alone.store._cache == [] and len(group.members[0].store._cache) >= 20
+    alone.node.when_applied(
+        *alone.node.propose_conf_change(ConfChange((Change(ChangeKind.ADD_LEARNER, 2),))), told.append
+    )
+    turns.until(lambda: len(told) == 41)
+    propose(alone, b"more", told)
+    turns.until(lambda: len(told) == 42)
+    assert [entry.data for entry in alone.store._cache][-1:] == [b"more"]
 
 
 def test_an_entry_is_told_once_a_quorum_has_it(turns, group):
