@@ -83,15 +83,19 @@ class RecentValues:
                     self._keep(key, value)
 
     def written(self, rows: Mapping[bytes, bytes | None]) -> None:
-        """These keys have new values; those that nobody has read are of no interest."""
+        """These keys have new values; those that nobody has read are of no interest, and no more are new keys'.
+
+        A load would push out all that is read otherwise, and few rows are read right after they were inserted.
+        """
         young, old = self._young, self._old
         for key, value in rows.items():
             if key in young:
                 before = young.pop(key)
-                self._young_bytes -= OVERHEAD_BYTES + len(key) + (len(before) if before is not None else 0)
-            elif key in old:
-                del old[key]
-            else:
+                if before is None:
+                    self._young_bytes -= OVERHEAD_BYTES + len(key)
+                    continue
+                self._young_bytes -= OVERHEAD_BYTES + len(key) + len(before)
+            elif key not in old or old.pop(key) is None:
                 continue
             self._keep(key, value)
             if young is not self._young:  # it was full

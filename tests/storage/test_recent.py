@@ -59,9 +59,25 @@ def test_what_was_read_or_missed_is_not_asked_for_again():
     recent = recent_values(source, 1 << 20)
     assert [recent.get(key) for key in (b"a", b"b", b"a", b"b")] == [b"1", None, b"1", None]
     assert source.asked == 2
-    recent.written({b"b": b"2", b"c": b"3"})
-    assert [recent.get(key) for key in (b"b", b"c")] == [b"2", None]  # the source has no c: it was asked
+    recent.written({b"a": b"2", b"c": b"3"})
+    assert [recent.get(key) for key in (b"a", b"c")] == [b"2", None]  # the source has no c: it was asked
     assert source.asked == 3
+
+
+def test_new_values_do_not_push_out_what_is_read():
+    source = Source()
+    source.values[b"read"] = b"1"
+    recent = recent_values(source, 1 << 20)
+    recent.get(b"read")
+    for number in range(10_000):
+        key, value = b"%d" % number, bytes(1000)
+        assert recent.get(key) is None  # as whoever inserts has to look
+        source.values[key] = value
+        recent.written({key: value})
+    assert held_bytes(recent) < 1000
+    source.asked = 0
+    assert recent.get(b"read") == b"1" and source.asked == 0
+    assert recent.get(b"7") == recent.get(b"7") == bytes(1000) and source.asked == 1
 
 
 def test_of_many_those_that_are_not_known_are_asked_for_together():
