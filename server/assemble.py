@@ -49,7 +49,7 @@ from server.building import IndexBuilding
 from server.cluster.join import server_name
 from server.cluster.joining import PREFIX as TOKEN_PREFIX
 from server.cluster.members import PACKED_ROWS
-from server.cluster.plug import ClusterPlug, open_log, raft_config
+from server.cluster.plug import ClusterPlug, open_engine, open_log, raft_config
 from server.cluster.servers import servers_of
 from server.folder import DataFolder
 from server.heap import give_back
@@ -75,8 +75,6 @@ from server.web_status import backup_sections, cluster_section
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
-from storage.rocks import RocksEngine
-from storage.rocks_options import RocksSettings
 
 log = logging.getLogger("rewinddb.server")
 
@@ -99,8 +97,7 @@ class Assembly:
         self._settings = settings
         self._folder = folder
         self._reactor = reactor
-        engine = RocksEngine(folder.rows, RocksSettings(cache_bytes=settings.storage.cache_bytes))
-        self._machine = Machine(engine, index_function)
+        self._machine = Machine(open_engine(folder.rows, settings), index_function)
         self._machine.turn_s = PACKED_ROWS_TURN_S
         self._store = open_log(folder, self._machine, settings.log.segment_bytes, loop)
         self.recovered_from = self._machine.applied_index

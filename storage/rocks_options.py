@@ -27,6 +27,7 @@ class RocksSettings:
     memtable_bytes: int = 64 << 20
     memtables: int = 4
     background_jobs: int = 2
+    compression: str = "lz4"  # or zstd, which is for the lowest level, where nearly all is
 
     @property
     def recent_bytes(self) -> int:
@@ -60,9 +61,10 @@ def database_options(settings: RocksSettings) -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     # What a memtable becomes is soon written anew: to pack it costs a third of the flush (1.2 µs of a row of 1 KB).
     options.set_compression_per_level([DBCompressionType.none()] + [DBCompressionType.lz4()] * 6)
-    options.set_bottommost_compression_type(DBCompressionType.zstd())
-    # Level 1 takes 1.06 s of compaction where RocksDB's 3 takes 1.65 (300,000 rows of 1 KB), in as many bytes.
-    options.set_bottommost_compression_options(-14, ZSTD_LEVEL, 0, 0, True)
+    if settings.compression == "zstd":
+        options.set_bottommost_compression_type(DBCompressionType.zstd())
+        # Level 1 takes 1.06 s of compaction where RocksDB's 3 takes 1.65 (300,000 rows of 1 KB), in as many bytes.
+        options.set_bottommost_compression_options(-14, ZSTD_LEVEL, 0, 0, True)
     options.set_write_buffer_size(settings.write_buffer_bytes)
     options.set_max_write_buffer_number(settings.memtables)
     # An insert looks for the old row first: with this filter the search of the memtable takes 0.65 µs, not 2.9.

@@ -58,6 +58,12 @@ LOW_DISK_SEGMENTS: Final = 4  # with less than so many files of the log free, an
 LOOK_S: Final = 0.05
 
 
+def open_engine(path: Path, settings: Settings) -> RocksEngine:
+    """The storage engine of a server's rows. Raises Corrupt, FolderInUse."""
+    storage = settings.storage
+    return RocksEngine(path, RocksSettings(cache_bytes=storage.cache_bytes, compression=storage.compression))
+
+
 def open_log(folder: DataFolder, machine: Machine, segment_bytes: int, loop: Loop) -> LogStore:
     """The log of a data folder; that of a new one begins with the founder alone. Raises Corrupt."""
     store = LogStore(
@@ -128,7 +134,7 @@ class ClusterPlug:
             store,
             folder,
             lambda: self.cluster.conf,
-            lambda path: RocksEngine(path, RocksSettings(cache_bytes=settings.storage.cache_bytes)),
+            lambda path: open_engine(path, settings),
             self._switch,
             reactor,
         )

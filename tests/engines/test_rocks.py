@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -186,3 +187,21 @@ def test_compactions_yield_to_what_somebody_waits_for(engine: RocksEngine) -> No
     assert (
         niceness.get("rocksdb:low", 10) >= 10 and niceness.get("rocksdb:high", own) == own
     )  # elsewhere: no threads seen
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_rows_are_packed_as_set_once_they_are_where_they_stay(tmp_path: Path, compression: str) -> None:
+    dice = random.Random(5)
+    words = [b"%x" % dice.getrandbits(40) for _ in range(300)]
+    engine = RocksEngine(tmp_path / "db", RocksSettings(cache_bytes=8 << 20, compression=compression))
+    rows = {b"r%06d" % number: b" ".join(dice.choices(words, k=60)) for number in range(3000)}
+    for half in (0, 1):  # a file that overlaps no other would only be moved
+        changes = WriteSet()
+        changes.rows.update(list(rows.items())[half::2])
+        engine.write(changes, half + 1)
+        engine.flush()
+    engine._db.compact_range(b"a", b"z")
+    packed = sum(file.stat().st_size for file in (tmp_path / "db").glob("*.sst")) / sum(map(len, rows.values()))
+    assert (0.2 < packed < 0.35) if compression == "zstd" else (0.35 < packed < 0.5)
+    assert engine.scan_chunk(b"r", b"s", 5000)[1] == list(rows.values())
+    engine.close()
