@@ -460,11 +460,6 @@ class Machine:
                 return False
         return self._builder.step(budget_s)
 
-    def index_cursor(self, index_id: int) -> bytes | None:
-        """The primary key up to which rows are in a secondary index; None: all are."""
-        sindex = self._sindexes[index_id]
-        return None if sindex.is_ready else sindex.cursor
-
     @property
     def indexes_waiting(self) -> list[int]:
         """The ids of the secondary indexes that are not ready, in the order of their construction."""

@@ -81,7 +81,7 @@ class IndexedTable:
     def touched(self, old: bytes | None, new: bytes | None) -> list[Sindex]:
         """The indexes that have to be asked about a row's change; for others its keys are the same before and after.
 
-        To ask takes 5 µs and 3 for each index, to compare the fields of all takes 2.
+        To ask takes 3 µs and 2.5 for each index, to compare the fields of all takes 2.
         """
         if self._differing is None or old is None or new is None:
             return self.sindexes
@@ -104,13 +104,13 @@ class IndexedTable:
             return
         if self._decode is None:
             self._decode = joint_decoder(self.sindexes)
-        before = self._decode((old,)) if old is not None else None
-        after = self._decode((new,)) if new is not None else None
+        old_rows = self._decode((old,)) if old is not None else None
+        new_rows = self._decode((new,)) if new is not None else None
         for sindex in asked:
             assert sindex.function is not None
             keys_of = sindex.function.keys_of
-            old_keys = keys_of(before)[0] if before is not None else []
-            new_keys = keys_of(after)[0] if after is not None else []
+            old_keys = keys_of(old_rows)[0] if old_rows is not None else []
+            new_keys = keys_of(new_rows)[0] if new_rows is not None else []
             if old_keys == new_keys:
                 continue
             old_entries = entry_keys(sindex.prefix, old_keys, primary_key)
