@@ -27,17 +27,9 @@ from twisted.internet.threads import deferToThread
 from consensus.core import Config, RaftCore, Ready, Role, SoftState, Status
 from consensus.flushing import FlushPolicy
 from consensus.logstore import LogStore
-from consensus.messages import (
-    ConfChange,
-    ConfState,
-    Entry,
-    EntryKind,
-    Message,
-    Snapshot,
-    decode_conf_change,
-)
+from consensus.messages import ConfChange, ConfState, Entry, EntryKind, Message, Snapshot, decode_conf_change
 from consensus.ports import Done, NoPeers, Reactor, Snapshots, StateMachine, Transport
-from consensus.waiters import EntryWaiters, ReadWaiters
+from consensus.waiters import EntryWaiters, ReadWaiters, unknown_fate
 from model.errors import LeadershipLost, NotLeader, Overloaded, RewindError, Unfinished
 
 __all__ = ["NoPeers", "Node", "Reactor", "Snapshots", "StateMachine", "Transport"]
@@ -103,6 +95,7 @@ class Node:
         self._waiters = EntryWaiters()
         timeout = config.election_ticks
         self._reads = ReadWaiters(self.core.read_index, timeout, timeout * _READ_GIVE_UP_TIMEOUTS)
+        self._turn_begins: Callable[[], object] | None = None  # see before_turn
         self._is_turn_due = False
         self._is_open = False  # to proposals
         self._is_running = False
@@ -176,6 +169,12 @@ class Node:
             self._turn_soon()
         return log_index, core.raft_term
 
+    def before_turn(self, call: Callable[[], object]) -> None:
+        """Calls it once, when the next turn begins, even where that has nothing else to do any more."""
+        self._turn_begins = call
+        if not self._is_turn_due:
+            self._turn_soon()
+
     def propose_conf_change(self, change: ConfChange) -> tuple[int, int]:
         """Proposes a change of the membership; like `propose`."""
         if not self._is_open:
@@ -187,7 +186,7 @@ class Node:
     def when_applied(self, log_index: int, raft_term: int, done: Done) -> None:
         """Calls `done(None)` once that entry is applied, or `done(LeadershipLost)` if it may not ever be."""
         if not self._is_running:
-            error = _unknown(self._refusal())
+            error = unknown_fate(self._refusal())
             self._soon(lambda: done(error))
         elif log_index > self.applied_index:
             self._waiters.add(log_index, raft_term, done)
@@ -275,7 +274,7 @@ class Node:
         fatal = error if isinstance(error, RewindError) else RewindError(f"The log could not go on: {error!r}.")
         self.failed = fatal
         _log.error("this member stops taking part: %s", fatal, exc_info=error)
-        self._end(_unknown(fatal))
+        self._end(unknown_fate(fatal))
         if self.on_fatal is not None:
             self.on_fatal(fatal)
 
@@ -318,7 +317,10 @@ class Node:
 
     def _turn(self) -> None:
         """Does all that the core wants done now."""
-        self._is_turn_due = False
+        if self._turn_begins is not None:
+            begin, self._turn_begins = self._turn_begins, None
+            begin()
+        self._is_turn_due = False  # not before: what has just begun is seen to now
         if not self._is_running:
             return
         try:
@@ -493,8 +495,3 @@ class Node:
         if not core.is_leader:
             return None
         return min((core.tracker.progress[member].match for member in core.others), default=None)
-
-
-def _unknown(error: RewindError) -> LeadershipLost:
-    """What those are told whose entry may or may not be in the log."""
-    return error if isinstance(error, LeadershipLost) else LeadershipLost(error.message, error.hint)

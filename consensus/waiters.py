@@ -14,12 +14,17 @@ from typing import Final
 from consensus.messages import Entry
 from consensus.ports import Done
 from consensus.reads import ReadState
-from model.errors import LeadershipLost, NotLeader
+from model.errors import LeadershipLost, NotLeader, RewindError
 
 _log = logging.getLogger("rewinddb.consensus")
 
 _LOST: Final = "Another leader's entries took the place of this one."
 _TOLD_IN_VAIN: Final = "what waited for the log failed when it was told"
+
+
+def unknown_fate(error: RewindError) -> LeadershipLost:
+    """What those are told whose entry may or may not be in the log, because of `error`."""
+    return error if isinstance(error, LeadershipLost) else LeadershipLost(error.message, error.hint)
 
 
 class EntryWaiters:

@@ -1,7 +1,8 @@
 """The data as queries see it: reads from the applied state, writes through the log.
 
 One rule: a write is evaluated against the head (applied state plus what is proposed) and proposed in the same
-breath, so every write sees all writes before it in the log. Runs on the reactor's thread, inside fibers.
+breath, or gathered with others for the entry that is proposed next, so every write sees all writes before it in the
+log. Runs on the reactor's thread, inside fibers.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from itertools import count
 from typing import Any, Final, Protocol
 
 from model.catalog import Catalog
-from model.effect import Effect, encode
+from model.effect import DELETE_ROW, PUT_ROW, Effect, encode
 from model.errors import LeadershipLost, NotLeader, ReqlOpFailedError
 from proxy.answers import Done
 from proxy.reql.env import CatalogChange
+from server.gathering import Gathering
 
 SOFT_WAITING_BYTES: Final = 32 << 20  # with more than this not yet applied, a soft write waits like a hard one
+
+ROW_EFFECTS: Final = (PUT_ROW, DELETE_ROW)
 
 NOTHING_PROPOSED: Final = (0, 0)
 
@@ -43,6 +47,7 @@ class Log(Protocol):
     @property
     def has_lease(self) -> bool: ...
     def propose(self, payload: bytes) -> tuple[int, int]: ...
+    def before_turn(self, call: Callable[[], object]) -> None: ...
     def when_applied(self, log_index: int, raft_term: int, done: Callable[[Exception | None], None]) -> None: ...
     def read_index(self, done: Callable[[Exception | None], None]) -> None: ...
 
@@ -107,6 +112,8 @@ class Newest(Protocol):
     def get(self, table_id: int, key: bytes) -> bytes | None: ...
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def staged_at(self, table_id: int, key: bytes) -> int: ...
+    def gather(self, table_id: int, key: bytes, row: bytes | None) -> None: ...
+    def scatter(self) -> None: ...
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None: ...
     def settle(self, applied_index: int) -> None: ...
     def drop(self) -> None: ...
@@ -170,6 +177,7 @@ class Replica:
         self._newest = NOTHING_PROPOSED
         self._waiting: deque[tuple[int, int]] = deque()  # (log_index, bytes) proposed here and not yet applied
         self._waiting_bytes = 0
+        self._gathering: Gathering | None = None  # open: see _gather
         self._turns: deque[Done] = deque()  # who waits to change the catalog
         self._turn_taken = False
         self.refusal = ""  # why nothing may be written, if so
@@ -239,7 +247,7 @@ class Replica:
     def _await_leadership(self, read_mode: str) -> None:
         """Returns when what is applied here holds all that was acknowledged as hard."""
         if not self._log.can_serve:
-            raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
+            raise _not_leading()
         if read_mode == "majority" or not self._leads_alone():
             self._fibers.wait_for(self._log.read_index)
 
@@ -254,13 +262,18 @@ class Replica:
         return False
 
     def commit(self, effects: list[Effect], durability: str) -> None:
-        """One entry of the log. Hard: returns when it is on disk and applied; soft: when it has its place."""
+        """At once, in one entry of the log. Hard: returns when it is on disk and applied; soft: when it has its place.
+
+        Hard writes of one row share an entry with others' that come in the same turn of the reactor.
+        """
         begin = self.promise(effects, durability)
         if begin is not None:
             self._fibers.wait_for(begin)
 
     def promise(self, effects: list[Effect], durability: str) -> Callable[[Done], object] | None:
         """As `commit`, but what it would wait for is given: `begin(done)`; None if it would not wait."""
+        if len(effects) == 1 and durability == "hard" and effects[0][0] in ROW_EFFECTS:
+            return self._gather(effects[0])
         place = self._propose(effects)
         if durability == "soft" and self._waiting_bytes < SOFT_WAITING_BYTES:
             self._soft = place
@@ -278,6 +291,7 @@ class Replica:
 
     def confirm(self) -> None:
         """Returns when what was read of the head is sure to stay. Raises NotLeader if it may not."""
+        self._close_gathering()
         if self._newest[0] > self._log.applied_index:
             try:
                 self._wait_until_applied(self._newest)
@@ -311,6 +325,7 @@ class Replica:
 
     def sync(self, table_id: int) -> None:
         """Returns when all that was proposed is on disk and applied. `table_id` is of no matter: there is one log."""
+        self._close_gathering()
         if self._newest[0] > self._log.applied_index:
             self._wait_until_applied(self._newest)
 
@@ -326,22 +341,80 @@ class Replica:
         self._lease_until = float("-inf")
         self._waiting.clear()
         self._waiting_bytes = 0
+        self._refuse_gathering(_not_leading())
         self._head.drop()
 
     def _propose(
         self, effects: list[Effect], are_rows: bool = True, made: list[Effect] | None = None
     ) -> tuple[int, int]:
+        self._require_lead()
+        self._close_gathering()
+        return self._put_into_log(effects, are_rows, made)
+
+    def _require_lead(self) -> None:
+        """Raises where nothing may be written."""
         if self.refusal:
             raise ReqlOpFailedError(self.refusal)
         if not self._log.can_serve:
             # A query may outlive its leader's term and see the next one begin, before the head is all there.
-            raise NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")
+            raise _not_leading()
+
+    def _gather(self, effect: Effect) -> Callable[[Done], object]:
+        """A hard write of one row, proposed when the next turn begins, or before whatever else is proposed."""
+        self._require_lead()
+        gathering = self._gathering
+        is_first = gathering is None
+        if gathering is None:
+            self._gathering = gathering = Gathering()
+        if self._fibers.current is not None:
+            self.writers.add(self._fibers.current)
+        row = effect[3] if effect[0] == PUT_ROW else None
+        gathering.add(effect, row)
+        self._head.gather(effect[1], effect[2], row)
+        if is_first:
+            self._log.before_turn(self._end_gathering)
+        if gathering.is_full:
+            self._end_gathering()
+        return gathering.wait
+
+    def _close_gathering(self) -> None:
+        """Proposes what is gathered, if anything is; raises what kept it out of the log, as who asks has seen it."""
+        if self._gathering is not None:
+            error = self._end_gathering()
+            if error is not None:
+                raise error
+
+    def _end_gathering(self) -> Exception | None:
+        """Proposes what is gathered; if that may not be, tells those who wait for it why, and gives the reason."""
+        gathering = self._gathering
+        if gathering is None:
+            return None
+        try:
+            self._require_lead()
+            place = self._put_into_log(gathering.effects)
+        except Exception as error:  # whatever it is, nobody waits for ever
+            self._refuse_gathering(error)
+            return error
+        self._gathering = None
+        gathering.close(partial(self._log.when_applied, *place))
+        return None
+
+    def _refuse_gathering(self, error: Exception) -> None:
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            self._head.scatter()
+            gathering.close(lambda done: done(error))
+
+    def _put_into_log(
+        self, effects: list[Effect], are_rows: bool = True, made: list[Effect] | None = None
+    ) -> tuple[int, int]:
         time_ms = self._now_ms()
         payload = encode(effects, time_ms)
         self._newest = place = self._log.propose(payload)
         log_index, size = place[0], len(payload)
         if self._fibers.current is not None:
             self.writers.add(self._fibers.current)
+        self._head.scatter()
         self._head.stage(log_index, effects)
         if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
             self._foresee(log_index, payload, (time_ms, effects if made is None else made))
@@ -385,3 +458,7 @@ class Replica:
             self._turns.popleft()(None)
         else:
             self._turn_taken = False
+
+
+def _not_leading() -> NotLeader:
+    return NotLeader("this server does not lead, or has not caught up yet", "Try again in a moment.")

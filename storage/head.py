@@ -3,6 +3,8 @@
 One rule: it is an overlay that only the leader fills, in log order, and that is dropped as a whole when
 leadership is lost: what was in flight may never come. Settling costs one step per effect that was staged.
 
+Rows that are gathered for the next entry lie above all others until that entry is staged, or refused.
+
 Packed rows are unpacked only if somebody asks for a row of their table before they are applied.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from model.catalog import Catalog, Table
 from model.effect import DELETE_ROW, PUT_ROW, PUT_ROWS, Effect, Kind
@@ -20,6 +22,7 @@ from storage.rows import Store
 
 _RowName = tuple[int, bytes]  # table_id, key
 _NOT_STAGED: Final = (0, None)
+_NOT_GATHERED: Final[Any] = object()
 
 
 class Head:
@@ -28,6 +31,7 @@ class Head:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rows: dict[_RowName, tuple[int, bytes | None]] = {}  # the last log_index that staged it, the row
+        self._gathered: dict[_RowName, bytes | None] = {}  # rows of the next entry
         self._packed: dict[int, list[tuple[int, list[_RowName], bytes]]] = {}  # table_id -> (log_index, names, rows)
         self._dropped: dict[int, int] = {}  # table_id -> log_index
         self._catalog_effects: list[tuple[int, Effect]] = []
@@ -37,7 +41,11 @@ class Head:
         self.count_in_flight = 0  # effects staged and not settled
 
     def get(self, table_id: int, key: bytes) -> bytes | None:
-        """A row as it will be when everything in the log is applied."""
+        """A row as it will be when everything in the log, and what is gathered for it, is applied."""
+        if self._gathered:
+            row: bytes | None = self._gathered.get((table_id, key), _NOT_GATHERED)
+            if row is not _NOT_GATHERED:
+                return row
         if self._batches:
             if table_id in self._packed:
                 self._unpack(table_id)
@@ -50,6 +58,8 @@ class Head:
 
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """`get` for many keys."""
+        if self._gathered:
+            return [self.get(table_id, key) for key in keys]
         if not self._batches:
             return self._store.get_many(table_id, keys)
         if table_id in self._packed:
@@ -69,6 +79,14 @@ class Head:
         if table_id in self._packed:
             self._unpack(table_id)
         return max(self._rows.get((table_id, key), _NOT_STAGED)[0], self._dropped.get(table_id, 0))
+
+    def gather(self, table_id: int, key: bytes, row: bytes | None) -> None:
+        """Adds a row of the entry that will be appended next; None for no row."""
+        self._gathered[(table_id, key)] = row
+
+    def scatter(self) -> None:
+        """Forgets what is gathered: its entry is to be staged now, or was refused."""
+        self._gathered.clear()
 
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None:
         """Adds the effects of an entry just appended to the leader's log; log indexes grow."""
@@ -136,6 +154,7 @@ class Head:
 
     def drop(self) -> None:
         """Forgets everything in flight: leadership is lost."""
+        self._gathered.clear()
         self._rows.clear()
         self._packed.clear()
         self._dropped.clear()

@@ -10,7 +10,7 @@ from consensus import logstore
 from consensus.flushing import FlushPolicy
 from consensus.messages import Change, ChangeKind, ConfChange, ConfState, Snapshot
 from consensus.raftlog import SnapshotUnavailable
-from model.errors import Corrupt, DiskFull, LeadershipLost, NotLeader, Overloaded, SyncFailed
+from model.errors import Corrupt, DiskFull, LeadershipLost, NotLeader, Overloaded, RewindError, SyncFailed
 from tests.consensus.turns import Links, Member, Turns
 from tests.wal.lossy_disk import LossyDisk
 
@@ -69,6 +69,27 @@ def test_the_proposals_of_one_turn_are_one_write_and_one_apply(turns, alone):
     turns.until(lambda: len(told) == 20)
     assert alone.store._writer.synced_groups == groups + 1
     assert alone.machine.calls == calls + 1
+
+
+def test_what_is_proposed_as_a_turn_begins_is_of_that_turn(turns, alone):
+    told, groups = [], alone.store._writer.synced_groups
+    propose(alone, b"a", told)
+    alone.node.before_turn(lambda: propose(alone, b"b", told))
+    turns.until(lambda: len(told) == 2)
+    assert alone.machine.payloads == [b"a", b"b"]
+    assert alone.store._writer.synced_groups == groups + 1
+    alone.node.before_turn(lambda: propose(alone, b"c", told))
+    turns.until(lambda: len(told) == 3)
+    assert told == [(b"a", None), (b"b", None), (b"c", None)]
+
+
+def test_a_turn_begins_even_where_the_node_has_ended(turns, alone):
+    begun = []
+    alone.node.before_turn(lambda: begun.append(1))
+    alone.node.fail(RewindError("over"))
+    turns.until(lambda: begun)
+    alone.node.before_turn(lambda: begun.append(2))
+    turns.until(lambda: begun == [1, 2])
 
 
 def test_nothing_is_applied_or_told_before_it_is_synced(turns):

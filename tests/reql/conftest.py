@@ -54,6 +54,9 @@ class InstantLog:
         self.machine.apply([(log_index, payload)])
         return log_index, 1
 
+    def before_turn(self, call: Callable[[], object]) -> None:
+        call()
+
     def when_applied(self, log_index: int, raft_term: int, done: Callable[[Exception | None], None]) -> None:
         self.head.settle(log_index)
         done(None)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rethinkdb import r
 from rethinkdb.ast import ReQLEncoder
 
-from model.errors import NotLeader, Overloaded, ReqlError
+from model.errors import NotLeader, Overloaded, ReqlError, ReqlOpFailedError
 from proxy.answers import Promised, QueryContext
 from proxy.frames import parse_query
 from proxy.reql import evaluator
@@ -179,20 +179,42 @@ def test_a_glance_in_vain_is_all_the_parsing_that_a_query_takes(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("error", [NotLeader("it moved"), Overloaded("too much")])
-def test_what_is_refused_is_left_to_the_general_way(error: Exception) -> None:
+def test_what_the_log_refuses_is_not_done_and_not_promised_any_more(error: Exception) -> None:
     asked = world()
-    query = r.table("t").insert({"id": 8, "fill": FILL})
-    asked.run(query)
+
+    def insert(key: Any) -> Any:
+        return r.table("t").insert({"id": key, "fill": FILL})
+
+    def change(key: Any) -> Any:
+        return r.table("t").get(key).update({"fill": FILL + "!"})
+
+    for query in (insert(8), insert(7), change(7)):  # a glance knows queries of shapes that were there
+        asked.run(query)
 
     def propose(payload: bytes) -> Any:
         raise error
 
     before = rows(asked)
     asked.data._log.propose = propose  # type: ignore[method-assign]
-    assert glance(asked, r.table("t").insert({"id": 9, "fill": FILL})) is None
-    assert glance(asked, r.table("t").get("a").delete()) is None
-    assert rows(asked) == before
+    for query in (insert(9), change(8)):
+        body = ReQLEncoder().encode([1, query, {}]).encode()
+        promised = asked.evaluator.glance(body, "admin")
+        assert isinstance(promised, Promised)
+        told: list[Any] = []
+        promised.begin(told.append)
+        assert told == [error]
+        assert rows(asked) == before
     with pytest.raises(type(error)):
+        asked.run(insert(9))
+
+
+def test_what_may_not_be_written_is_left_to_the_general_way() -> None:
+    asked = world()
+    query = r.table("t").insert({"id": 8, "fill": FILL})
+    asked.run(query)
+    asked.data.refusal = "This server is read-only."
+    assert glance(asked, r.table("t").insert({"id": 9, "fill": FILL})) is None
+    with pytest.raises(ReqlOpFailedError, match="read-only"):
         asked.run(r.table("t").insert({"id": 9, "fill": FILL}))
 
 

@@ -36,6 +36,8 @@ class Plan:
     """Clients read at followers, too, which ask the leader for the index to wait for."""
     kernel_syncs: bool = False
     """Short groups of the log are synced by the kernel, not by the log's thread."""
+    turn_s: float = 0.0
+    """How much later a turn of the node begins than it is asked for: what is proposed meanwhile shares it."""
     cut_in_write: float = 0.0
     """The chance that the power fails in the middle of a write."""
     fault_every_s: float = 1.5
@@ -109,4 +111,5 @@ def plan_of(seed: int) -> Plan:
         fault_every_s=dice.choice([0.4, 1.0, 2.5]),
         faults=faults,
         kernel_syncs=dice.random() < 0.5,
+        turn_s=dice.choice([0.0, 0.0, 0.004]),
     )

@@ -213,7 +213,7 @@ class SimServer:
             self,
             snapshots=self,
             reactor=self.clock,
-            soon=lambda call: self.clock.callLater(0, call),
+            soon=lambda call: self.clock.callLater(plan.turn_s, call),
             in_thread=self._in_thread,
             tick_s=plan.tick_s,
             flush_policy=FlushPolicy(plan.flush_bytes, plan.flush_s, plan.keep_entries),
