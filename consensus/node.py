@@ -43,7 +43,6 @@ DRAIN_STEP_S: Final = 0.01
 APPLY_BYTES: Final = 1 << 20  # entries applied in one call; a backlog is applied in several, with turns in between
 TURN_S: Final = 0.005  # after this long the loop lets the reactor do something else
 STALL_RETRY_S: Final = 0.005
-_READ_GIVE_UP_TIMEOUTS: Final = 5  # in election timeouts
 _NORMAL: Final = EntryKind.NORMAL
 _LEADER: Final = Role.LEADER
 
@@ -93,12 +92,10 @@ class Node:
         self.on_conf_change: Callable[[ConfChange, ConfState], None] | None = None
         self.on_fatal: Callable[[RewindError], None] | None = None
         self._waiters = EntryWaiters()
-        timeout = config.election_ticks
-        self._reads = ReadWaiters(self.core.read_index, timeout, timeout * _READ_GIVE_UP_TIMEOUTS)
+        self._reads = ReadWaiters(self.core.read_index, config.election_ticks)
         self._turn_begins: Callable[[], object] | None = None  # see before_turn
         self._is_turn_due = False
-        self._is_open = False  # to proposals
-        self._is_running = False
+        self._is_running = self._is_open = False  # open to proposals
         self._pending: deque[tuple[Ready, bool]] = deque()  # not acknowledged to the core yet; whether it was written
         self._thread = get_ident()
         self._syncs_done = 0  # counted by who writes the log
@@ -111,7 +108,7 @@ class Node:
         self._ticker: Any = None
         self._flushing: Deferred[None] | None = None
         self._stopping: Deferred[None] | None = None
-        store.on_failure = self._store_failed
+        store.on_failure = lambda error: reactor.callFromThread(self.fail, error)
         if snapshots is not None:
             store.snapshot_source = snapshots.newest
 
@@ -137,6 +134,12 @@ class Node:
         """Whether this member leads and has applied all that earlier leaders committed."""
         core = self.core
         return self.failed is None and core.role is _LEADER and self.applied_index >= core.term_start
+
+    @property
+    def takes_proposals(self) -> bool:
+        """Whether it can serve, and would refuse a proposal only for want of room."""
+        core = self.core
+        return self.can_serve and not core.transferee and core.id in core.tracker.progress
 
     @property
     def has_lease(self) -> bool:
@@ -170,7 +173,7 @@ class Node:
         return log_index, core.raft_term
 
     def before_turn(self, call: Callable[[], object]) -> None:
-        """Calls it once, when the next turn begins, even where that has nothing else to do any more."""
+        """Calls it once, when the next turn begins or the lead is handed over, even where the node has ended."""
         self._turn_begins = call
         if not self._is_turn_due:
             self._turn_soon()
@@ -213,9 +216,8 @@ class Node:
 
     def receive(self, message: Message) -> None:
         """Takes in a message of another member."""
-        core = self.core
-        self._guard(core.step, message)
-        if message.sender == core.leader_id:
+        self._guard(self.core.step, message)
+        if message.sender == self.core.leader_id:
             self._led_s = self._reactor.seconds()
 
     def report_unreachable(self, member: int) -> None:
@@ -228,6 +230,7 @@ class Node:
 
     def transfer_leadership(self, member: int) -> None:
         """Asks `member` to lead; nothing comes of it if its log does not catch up in time."""
+        self._begin_turn()  # no proposal is taken any more
         self._guard(self.core.transfer_leadership, member)
 
     # -- life
@@ -288,9 +291,6 @@ class Node:
     def _refusal(self) -> RewindError:
         return self.failed or NotLeader("This member is not running.")
 
-    def _store_failed(self, error: RewindError) -> None:
-        self._reactor.callFromThread(self.fail, error)
-
     # -- the loop
 
     def _turn_soon(self) -> None:
@@ -315,11 +315,14 @@ class Node:
             self.fail(error)
         self._turn_soon()
 
-    def _turn(self) -> None:
-        """Does all that the core wants done now."""
+    def _begin_turn(self) -> None:
         if self._turn_begins is not None:
             begin, self._turn_begins = self._turn_begins, None
             begin()
+
+    def _turn(self) -> None:
+        """Does all that the core wants done now."""
+        self._begin_turn()
         self._is_turn_due = False  # not before: what has just begun is seen to now
         if not self._is_running:
             return

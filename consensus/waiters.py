@@ -18,6 +18,8 @@ from model.errors import LeadershipLost, NotLeader, RewindError
 
 _log = logging.getLogger("rewinddb.consensus")
 
+GIVE_UP_TIMEOUTS: Final = 5  # after so many election timeouts nobody confirms a read any more
+
 _LOST: Final = "Another leader's entries took the place of this one."
 _TOLD_IN_VAIN: Final = "what waited for the log failed when it was told"
 
@@ -105,8 +107,7 @@ class ReadWaiters:
     """
 
     ask: Callable[[bytes], None]
-    retry_ticks: int
-    give_up_ticks: int
+    retry_ticks: int  # an election timeout
     _asked: dict[bytes, _Read] = field(default_factory=dict)
     _to_apply: list[tuple[int, list[Done]]] = field(default_factory=list)
     new: list[Done] = field(default_factory=list)
@@ -128,7 +129,7 @@ class ReadWaiters:
         if not self._asked:
             return
         for context, read in list(self._asked.items()):
-            if self._tick - read.begun_tick >= self.give_up_ticks:
+            if self._tick - read.begun_tick >= GIVE_UP_TIMEOUTS * self.retry_ticks:
                 del self._asked[context]
                 _tell_all(read.dones, NotLeader("No leader confirmed the read in time."))
             elif self._tick - read.asked_tick >= self.retry_ticks:

@@ -10,7 +10,7 @@ and settling, and applying it. None of that grows with a few rows more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from model.effect import Effect
 from proxy.answers import Done
@@ -26,10 +26,11 @@ Tell = Callable[[Done], object]
 class Gathering:
     """The effects of one entry to come, and who waits for it."""
 
-    __slots__ = ("_size", "_tell", "_waiting", "effects")
+    __slots__ = ("_size", "_tell", "_waiting", "effects", "writers")
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
+        self.writers: list[Any] = []  # fibers that have written nothing else yet
         self._size = 0
         self._waiting: list[Done] = []
         self._tell: Tell | None = None  # once it is closed

@@ -45,6 +45,8 @@ class Log(Protocol):
     @property
     def can_serve(self) -> bool: ...
     @property
+    def takes_proposals(self) -> bool: ...
+    @property
     def has_lease(self) -> bool: ...
     def propose(self, payload: bytes) -> tuple[int, int]: ...
     def before_turn(self, call: Callable[[], object]) -> None: ...
@@ -272,7 +274,8 @@ class Replica:
 
     def promise(self, effects: list[Effect], durability: str) -> Callable[[Done], object] | None:
         """As `commit`, but what it would wait for is given: `begin(done)`; None if it would not wait."""
-        if len(effects) == 1 and durability == "hard" and effects[0][0] in ROW_EFFECTS:
+        may_share = len(effects) == 1 and durability == "hard" and effects[0][0] in ROW_EFFECTS
+        if may_share and not self.refusal and self._log.takes_proposals:  # what would be refused now is refused now
             return self._gather(effects[0])
         place = self._propose(effects)
         if durability == "soft" and self._waiting_bytes < SOFT_WAITING_BYTES:
@@ -361,13 +364,14 @@ class Replica:
 
     def _gather(self, effect: Effect) -> Callable[[Done], object]:
         """A hard write of one row, proposed when the next turn begins, or before whatever else is proposed."""
-        self._require_lead()
         gathering = self._gathering
         is_first = gathering is None
         if gathering is None:
             self._gathering = gathering = Gathering()
-        if self._fibers.current is not None:
-            self.writers.add(self._fibers.current)
+        writer = self._fibers.current
+        if writer is not None and writer not in self.writers:
+            self.writers.add(writer)
+            gathering.writers.append(writer)
         row = effect[3] if effect[0] == PUT_ROW else None
         gathering.add(effect, row)
         self._head.gather(effect[1], effect[2], row)
@@ -403,6 +407,7 @@ class Replica:
         gathering, self._gathering = self._gathering, None
         if gathering is not None:
             self._head.scatter()
+            self.writers.difference_update(gathering.writers)
             gathering.close(lambda done: done(error))
 
     def _put_into_log(

@@ -381,6 +381,18 @@ def test_all_members_apply_the_same(turns, group):
         second.node.propose(b"x")
 
 
+def test_what_waits_for_the_turn_is_proposed_before_the_lead_is_handed_over(turns, group):
+    leader, told = group.leader, []
+    leader.node.before_turn(lambda: propose(leader, b"last", told))
+    assert leader.node.takes_proposals
+    leader.node.transfer_leadership(next(member.id for member in group.members if member is not leader))
+    assert not leader.node.takes_proposals
+    with pytest.raises(NotLeader):
+        leader.node.propose(b"too late")
+    turns.until(lambda: told)
+    assert told == [(b"last", None)]
+
+
 def test_who_has_no_followers_keeps_no_applied_entries_in_memory(turns, group, alone, monkeypatch):
     monkeypatch.setattr(logstore, "LET_GO_BYTES", 0)
     told = []

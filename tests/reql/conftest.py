@@ -39,6 +39,7 @@ class InstantLog:
     """A log of one server that applies what is proposed at once."""
 
     can_serve = True
+    takes_proposals = True
     has_lease = True
 
     def __init__(self, machine: Machine) -> None:

@@ -20,7 +20,7 @@ class SlowLog:
         self.catalog = catalog
         self.fibers = fibers
         self.applied_index = 0
-        self.can_serve = self.has_lease = True
+        self.can_serve = self.has_lease = self.takes_proposals = True
         self.entries = []
         self.waiting = []
         self.reads = []
@@ -571,3 +571,27 @@ def test_an_entry_that_is_full_does_not_wait_for_the_turn(world, row, count):
     assert [len(effects) for effects in effects_of(log)] == [count, 1]
     log.apply()
     assert all(query.ended for query in queries)
+
+
+def test_while_the_lead_is_handed_over_each_write_is_refused_by_itself(world):
+    log, head, replica = world
+    log.fibers.current = "fiber"
+    log.takes_proposals = False
+    log.refusal = NotLeader("handed over")
+    query = Run(replica.commit, ROW, "hard")
+    assert query.result is log.refusal
+    assert head.gathered == {}
+    assert replica.writers == set()
+
+
+def test_who_was_refused_has_not_written(world):
+    log, _, replica = world
+    for name in ("before", "only here"):
+        log.fibers.current = name
+        if name == "before":
+            replica.commit(ROW, "soft")
+        Run(replica.commit, ROW, "hard")
+    assert replica.writers == {"before", "only here"}
+    log.refusal = NotLeader("it moved")
+    log.turn()
+    assert replica.writers == {"before"}

@@ -54,12 +54,15 @@ FOUND_BY = {
     "keeps_old_votes": 54,
     "commits_older_terms": 27,
     "half_is_enough": 2,
-    "ignores_outgoing_voters": 6,
+    "ignores_outgoing_voters": 81,
     "ignores_newer_terms": 3,
     "changes_members_at_will": 44,
     "never_ending_lease": 26,
     "reads_without_quorum": 16,
     "reads_too_early": 161,
+    "hides_gathered_rows": 4,
+    "confirms_refused_writes": 3,
+    "proposes_gathered_writes_late": 4,
     "trusts_a_failed_sync": 22,
 }
 """A seed for each bug, so that the test need not search; any change of the simulation may move them."""
