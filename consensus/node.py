@@ -139,7 +139,7 @@ class Node:
     def takes_proposals(self) -> bool:
         """Whether it can serve, and would refuse a proposal only for want of room."""
         core = self.core
-        return self.can_serve and not core.transferee and core.id in core.tracker.progress
+        return not core.transferee and self.can_serve and core.id in core.tracker.progress
 
     @property
     def has_lease(self) -> bool:

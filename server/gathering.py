@@ -35,15 +35,12 @@ class Gathering:
         self._waiting: list[Done] = []
         self._tell: Tell | None = None  # once it is closed
 
-    def add(self, effect: Effect, row: bytes | None) -> None:
-        """One more write; `row` is what it makes of its row."""
-        self.effects.append(effect)
+    def add(self, effect: Effect, row: bytes | None) -> bool:
+        """One more write; `row` is what it makes of its row. Whether that was the last: it is full."""
+        effects = self.effects
+        effects.append(effect)
         self._size += EFFECT_BYTES if row is None else EFFECT_BYTES + len(row)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is time for it to be proposed."""
-        return self._size >= MAX_BYTES or len(self.effects) >= MAX_ROWS
+        return self._size >= MAX_BYTES or len(effects) >= MAX_ROWS
 
     def wait(self, done: Done) -> None:
         """Calls `done()` once the writes are applied, or with the error that came of them."""

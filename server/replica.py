@@ -344,8 +344,10 @@ class Replica:
         self._lease_until = float("-inf")
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._refuse_gathering(_not_leading())
         self._head.drop()
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            self._refuse(gathering, _not_leading())
 
     def _propose(
         self, effects: list[Effect], are_rows: bool = True, made: list[Effect] | None = None
@@ -373,11 +375,11 @@ class Replica:
             self.writers.add(writer)
             gathering.writers.append(writer)
         row = effect[3] if effect[0] == PUT_ROW else None
-        gathering.add(effect, row)
+        is_full = gathering.add(effect, row)
         self._head.gather(effect[1], effect[2], row)
         if is_first:
             self._log.before_turn(self._end_gathering)
-        if gathering.is_full:
+        if is_full:
             self._end_gathering()
         return gathering.wait
 
@@ -390,25 +392,22 @@ class Replica:
 
     def _end_gathering(self) -> Exception | None:
         """Proposes what is gathered; if that may not be, tells those who wait for it why, and gives the reason."""
-        gathering = self._gathering
+        gathering, self._gathering = self._gathering, None
         if gathering is None:
             return None
+        self._head.scatter()
         try:
             self._require_lead()
             place = self._put_into_log(gathering.effects)
         except Exception as error:  # whatever it is, nobody waits for ever
-            self._refuse_gathering(error)
+            self._refuse(gathering, error)
             return error
-        self._gathering = None
         gathering.close(partial(self._log.when_applied, *place))
         return None
 
-    def _refuse_gathering(self, error: Exception) -> None:
-        gathering, self._gathering = self._gathering, None
-        if gathering is not None:
-            self._head.scatter()
-            self.writers.difference_update(gathering.writers)
-            gathering.close(lambda done: done(error))
+    def _refuse(self, gathering: Gathering, error: Exception) -> None:
+        self.writers.difference_update(gathering.writers)
+        gathering.close(lambda done: done(error))
 
     def _put_into_log(
         self, effects: list[Effect], are_rows: bool = True, made: list[Effect] | None = None
@@ -419,7 +418,6 @@ class Replica:
         log_index, size = place[0], len(payload)
         if self._fibers.current is not None:
             self.writers.add(self._fibers.current)
-        self._head.scatter()
         self._head.stage(log_index, effects)
         if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
             self._foresee(log_index, payload, (time_ms, effects if made is None else made))

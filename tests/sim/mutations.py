@@ -16,6 +16,7 @@ from consensus.messages import NO_MEMBER, Entry, HardState, Kind, Message
 from consensus.raftlog import RaftLog
 from consensus.state import RaftState, Role
 from consensus.tracker import Tracker
+from server.gathering import Gathering
 from server.replica import Replica
 from storage.head import Head
 from wal.writer import LogWriter, _Group
@@ -289,13 +290,13 @@ _write_short = LogWriter._write_short
 def hides_gathered_rows(_head: Head, _table_id: int, _key: bytes, _row: bytes | None) -> None: ...
 
 
-@mutation("gathered writes that were refused are told as done", (Replica, "_refuse_gathering"))
-def confirms_refused_writes(replica: Replica, _error: Exception) -> None:
-    _refuse_gathering(replica, None)
+@mutation("gathered writes that were refused are told as done", (Replica, "_refuse"))
+def confirms_refused_writes(replica: Replica, gathering: Gathering, _error: Exception) -> None:
+    _refuse(replica, gathering, None)
 
 
 @mutation("what is gathered is proposed after what came later", (Replica, "_close_gathering"))
 def proposes_gathered_writes_late(_replica: Replica) -> None: ...
 
 
-_refuse_gathering: Any = Replica._refuse_gathering
+_refuse: Any = Replica._refuse
