@@ -138,8 +138,9 @@ class Node:
     @property
     def takes_proposals(self) -> bool:
         """Whether it can serve, and would refuse a proposal only for want of room."""
-        core = self.core
-        return not core.transferee and self.can_serve and core.id in core.tracker.progress
+        core = self.core  # what follows stands in `can_serve`, too; this is asked about every write
+        may_serve = self.failed is None and core.role is _LEADER and self.applied_index >= core.term_start
+        return may_serve and not core.transferee and core.id in core.tracker.progress
 
     @property
     def has_lease(self) -> bool:
@@ -175,8 +176,7 @@ class Node:
     def before_turn(self, call: Callable[[], object]) -> None:
         """Calls it once, when the next turn begins or the lead is handed over, even where the node has ended."""
         self._turn_begins = call
-        if not self._is_turn_due:
-            self._turn_soon()
+        self._turn_soon()
 
     def propose_conf_change(self, change: ConfChange) -> tuple[int, int]:
         """Proposes a change of the membership; like `propose`."""

@@ -111,11 +111,11 @@ class PastLog(Protocol):
 class Newest(Protocol):
     """Rows as the proposed writes leave them (`storage.head.Head`)."""
 
+    gathered: dict[tuple[int, bytes], bytes | None]
+
     def get(self, table_id: int, key: bytes) -> bytes | None: ...
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def staged_at(self, table_id: int, key: bytes) -> int: ...
-    def gather(self, table_id: int, key: bytes, row: bytes | None) -> None: ...
-    def scatter(self) -> None: ...
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None: ...
     def settle(self, applied_index: int) -> None: ...
     def drop(self) -> None: ...
@@ -352,17 +352,18 @@ class Replica:
     def _propose(
         self, effects: list[Effect], are_rows: bool = True, made: list[Effect] | None = None
     ) -> tuple[int, int]:
-        self._require_lead()
+        if self.refusal or not self._log.can_serve:
+            raise self._refusal()
         self._close_gathering()
-        return self._put_into_log(effects, are_rows, made)
+        place = self._put_into_log(effects, are_rows, made)
+        if self._fibers.current is not None:
+            self.writers.add(self._fibers.current)
+        return place
 
-    def _require_lead(self) -> None:
-        """Raises where nothing may be written."""
-        if self.refusal:
-            raise ReqlOpFailedError(self.refusal)
-        if not self._log.can_serve:
-            # A query may outlive its leader's term and see the next one begin, before the head is all there.
-            raise _not_leading()
+    def _refusal(self) -> Exception:
+        """Why nothing may be written."""
+        # A query may outlive its leader's term and see the next one begin, before the head is all there.
+        return ReqlOpFailedError(self.refusal) if self.refusal else _not_leading()
 
     def _gather(self, effect: Effect) -> Callable[[Done], object]:
         """A hard write of one row, proposed when the next turn begins, or before whatever else is proposed."""
@@ -376,7 +377,7 @@ class Replica:
             gathering.writers.append(writer)
         row = effect[3] if effect[0] == PUT_ROW else None
         is_full = gathering.add(effect, row)
-        self._head.gather(effect[1], effect[2], row)
+        self._head.gathered[effect[1], effect[2]] = row
         if is_first:
             self._log.before_turn(self._end_gathering)
         if is_full:
@@ -395,9 +396,10 @@ class Replica:
         gathering, self._gathering = self._gathering, None
         if gathering is None:
             return None
-        self._head.scatter()
+        self._head.gathered.clear()
         try:
-            self._require_lead()
+            if self.refusal or not self._log.can_serve:
+                raise self._refusal()
             place = self._put_into_log(gathering.effects)
         except Exception as error:  # whatever it is, nobody waits for ever
             self._refuse(gathering, error)
@@ -416,8 +418,6 @@ class Replica:
         payload = encode(effects, time_ms)
         self._newest = place = self._log.propose(payload)
         log_index, size = place[0], len(payload)
-        if self._fibers.current is not None:
-            self.writers.add(self._fibers.current)
         self._head.stage(log_index, effects)
         if are_rows and self._foresee is not None:  # a catalog's documents could be changed by whoever made them
             self._foresee(log_index, payload, (time_ms, effects if made is None else made))

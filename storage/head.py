@@ -20,30 +20,36 @@ from model.packed_rows import unpack_rows
 from storage.documents import copy_catalog, is_moot
 from storage.rows import Store
 
-_RowName = tuple[int, bytes]  # table_id, key
+RowName = tuple[int, bytes]
+"""(table_id, key)"""
+
 _NOT_STAGED: Final = (0, None)
 _NOT_GATHERED: Final[Any] = object()
 
 
 class Head:
-    """What a write is evaluated against. One thread."""
+    """What a write is evaluated against. One thread.
+
+    gathered: rows of the entry that will be appended next. Who gathers them puts them in, and takes them all out before
+    that entry is staged, or when it is refused.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._rows: dict[_RowName, tuple[int, bytes | None]] = {}  # the last log_index that staged it, the row
-        self._gathered: dict[_RowName, bytes | None] = {}  # rows of the next entry
-        self._packed: dict[int, list[tuple[int, list[_RowName], bytes]]] = {}  # table_id -> (log_index, names, rows)
+        self.gathered: dict[RowName, bytes | None] = {}
+        self._rows: dict[RowName, tuple[int, bytes | None]] = {}  # the last log_index that staged it, the row
+        self._packed: dict[int, list[tuple[int, list[RowName], bytes]]] = {}  # table_id -> (log_index, names, rows)
         self._dropped: dict[int, int] = {}  # table_id -> log_index
         self._catalog_effects: list[tuple[int, Effect]] = []
         self._catalog: Catalog | None = None
         self._catalog_of: tuple[int, int, int] = (0, 0, 0)  # what `_catalog` was made of
-        self._batches: deque[tuple[int, list[_RowName], list[int], int]] = deque()
+        self._batches: deque[tuple[int, list[RowName], list[int], int]] = deque()
         self.count_in_flight = 0  # effects staged and not settled
 
     def get(self, table_id: int, key: bytes) -> bytes | None:
         """A row as it will be when everything in the log, and what is gathered for it, is applied."""
-        if self._gathered:
-            row: bytes | None = self._gathered.get((table_id, key), _NOT_GATHERED)
+        if self.gathered:
+            row: bytes | None = self.gathered.get((table_id, key), _NOT_GATHERED)
             if row is not _NOT_GATHERED:
                 return row
         if self._batches:
@@ -58,7 +64,7 @@ class Head:
 
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """`get` for many keys."""
-        if self._gathered:
+        if self.gathered:
             return [self.get(table_id, key) for key in keys]
         if not self._batches:
             return self._store.get_many(table_id, keys)
@@ -80,17 +86,9 @@ class Head:
             self._unpack(table_id)
         return max(self._rows.get((table_id, key), _NOT_STAGED)[0], self._dropped.get(table_id, 0))
 
-    def gather(self, table_id: int, key: bytes, row: bytes | None) -> None:
-        """Adds a row of the entry that will be appended next; None for no row."""
-        self._gathered[(table_id, key)] = row
-
-    def scatter(self) -> None:
-        """Forgets what is gathered: its entry is to be staged now, or was refused."""
-        self._gathered.clear()
-
     def stage(self, log_index: int, effects: Sequence[Effect]) -> None:
         """Adds the effects of an entry just appended to the leader's log; log indexes grow."""
-        names: list[_RowName] = []
+        names: list[RowName] = []
         dropped: list[int] = []
         for effect in effects:
             kind = effect[0]
@@ -154,7 +152,7 @@ class Head:
 
     def drop(self) -> None:
         """Forgets everything in flight: leadership is lost."""
-        self._gathered.clear()
+        self.gathered.clear()
         self._rows.clear()
         self._packed.clear()
         self._dropped.clear()

@@ -79,12 +79,6 @@ class Head:
         self.gathered = {}
         self.get = self.get_many = None
 
-    def gather(self, table_id, key, row):
-        self.gathered[table_id, key] = row
-
-    def scatter(self):
-        self.gathered.clear()
-
     def stage(self, log_index, effects):
         assert not self.gathered
         self.staged.append((log_index, effects))
@@ -595,3 +589,12 @@ def test_who_was_refused_has_not_written(world):
     log.refusal = NotLeader("it moved")
     log.turn()
     assert replica.writers == {"before"}
+
+
+def test_who_only_waits_for_others_writes_has_not_written(world):
+    log, _, replica = world
+    Run(replica.commit, ROW, "hard")
+    log.fibers.current = "idle"
+    assert not Run(replica.confirm).ended
+    assert len(log.entries) == 1
+    assert replica.writers == set()

@@ -286,8 +286,17 @@ _write_short = LogWriter._write_short
 # -- writes that share an entry
 
 
-@mutation("a write does not see those that are gathered before it", (Head, "gather"))
-def hides_gathered_rows(_head: Head, _table_id: int, _key: bytes, _row: bytes | None) -> None: ...
+class _HiddenRows(dict[Any, Any]):
+    """Rows that are put in, and not seen."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+@mutation("a write does not see those that are gathered before it", (Head, "__init__"))
+def hides_gathered_rows(head: Head, store: Any) -> None:
+    _head(head, store)
+    head.gathered = _HiddenRows()
 
 
 @mutation("gathered writes that were refused are told as done", (Replica, "_refuse"))
@@ -299,4 +308,5 @@ def confirms_refused_writes(replica: Replica, gathering: Gathering, _error: Exce
 def proposes_gathered_writes_late(_replica: Replica) -> None: ...
 
 
+_head = Head.__init__
 _refuse: Any = Replica._refuse

@@ -38,16 +38,16 @@ def test_staged_rows_hide_applied_ones_until_settled() -> None:
 def test_gathered_rows_lie_above_staged_ones_until_their_entry_is_staged_or_refused() -> None:
     head = Head(machine_with_table().store)
     keys = [b"a", b"b", b"c"]
-    head.gather(1, b"a", None)
-    head.gather(1, b"b", row(id=2))
+    head.gathered[1, b"a"] = None
+    head.gathered[1, b"b"] = row(id=2)
     assert head.get_many(1, keys) == [head.get(1, key) for key in keys] == [None, row(id=2), None]
-    head.scatter()
+    head.gathered.clear()
     head.stage(2, [delete(1, b"a"), put(1, b"b", id=2)])
-    head.gather(1, b"b", row(id=3))
+    head.gathered[1, b"b"] = row(id=3)
     assert head.get_many(1, keys) == [head.get(1, key) for key in keys] == [None, row(id=3), None]
-    head.scatter()
+    head.gathered.clear()
     assert head.get_many(1, keys) == [head.get(1, key) for key in keys] == [None, row(id=2), None]
-    head.gather(1, b"b", None)
+    head.gathered[1, b"b"] = None
     head.drop()
     assert head.get_many(1, keys) == [row(id=0), None, None]
 
