@@ -138,9 +138,7 @@ class Node:
     @property
     def takes_proposals(self) -> bool:
         """Whether it can serve, and would refuse a proposal only for want of room."""
-        core = self.core  # what follows stands in `can_serve`, too; this is asked about every write
-        may_serve = self.failed is None and core.role is _LEADER and self.applied_index >= core.term_start
-        return may_serve and not core.transferee and core.id in core.tracker.progress
+        return self.can_serve and not self.core.transferee and self.core.id in self.core.tracker.progress
 
     @property
     def has_lease(self) -> bool:
@@ -324,6 +322,8 @@ class Node:
         """Does all that the core wants done now."""
         self._begin_turn()
         self._is_turn_due = False  # not before: what has just begun is seen to now
+        if self._turn_begins is not None:  # who was told has something for the next turn
+            self._turn_soon()
         if not self._is_running:
             return
         try:

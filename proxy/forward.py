@@ -193,10 +193,20 @@ class Forwarder:
             self._late.add(late)
             self._pool.run(_Late.send, late, _Late.sent)
 
-    def give_up(self, member: int) -> None:
-        """A member leads no more and has not answered for a while: what waits for it waits in vain."""
-        for asked in [asked for asked in self._asked.values() if asked.leader == member and asked.is_waiting]:
-            asked.break_off()
+    @property
+    def asked_so_far(self) -> int:
+        """How many queries other servers were asked."""
+        return self._numbers
+
+    def give_up(self, member: int, asked_so_far: int) -> None:
+        """A member leads no more and has not answered for a while: what waits for it since then waits in vain.
+
+        asked_so_far: as it was when the member lost the lead. It may have led again since, and be at work.
+        """
+        asked_of = [asked for asked in self._asked.values() if asked.leader == member and asked.number <= asked_so_far]
+        for asked in asked_of:
+            if asked.is_waiting:
+                asked.break_off()
 
     def _serve(self, member: int, message: list[Any]) -> None:
         _, number, user, host, port, flags, body = message

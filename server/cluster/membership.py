@@ -291,13 +291,13 @@ class Cluster:
             self._leader_before = now
             log.info("member %d leads the cluster", now)
             if before is not None and before != self.member_id:
-                self._reactor.callLater(GIVE_UP_S, self._give_up, before)
+                self._reactor.callLater(GIVE_UP_S, self._give_up, before, self._forwarder.asked_so_far)
         if before == self.member_id and now != self.member_id:
             self._reactor.callLater(GIVE_UP_S, self._node.give_up_waiting, self._node.core.raft_term)
 
-    def _give_up(self, leader: int) -> None:
+    def _give_up(self, leader: int, asked_so_far: int) -> None:
         if self._node.leader_id != leader:
-            self._forwarder.give_up(leader)
+            self._forwarder.give_up(leader, asked_so_far)
 
     # -- what others say
 

@@ -83,6 +83,17 @@ def test_what_is_proposed_as_a_turn_begins_is_of_that_turn(turns, alone):
     assert told == [(b"a", None), (b"b", None), (b"c", None)]
 
 
+def test_who_is_told_as_a_turn_begins_may_wait_for_the_next_one(turns, alone):
+    begun = []
+
+    def first():
+        begun.append(1)
+        alone.node.before_turn(lambda: begun.append(2))
+
+    alone.node.before_turn(first)
+    turns.until(lambda: begun == [1, 2])
+
+
 def test_a_turn_begins_even_where_the_node_has_ended(turns, alone):
     begun = []
     alone.node.before_turn(lambda: begun.append(1))

@@ -190,6 +190,17 @@ def test_a_leader_that_has_just_lost_the_lead_refuses_and_the_query_moves_on(pai
     assert out[0].items == [b"1"]
 
 
+def test_who_lost_the_lead_and_has_it_again_is_given_up_for_the_first_time_only(pair: Pair) -> None:
+    first = pair.start(WRITE)
+    asked_so_far = pair.servers[1].asked_so_far
+    second = pair.start(WRITE)
+    pair.servers[1].give_up(2, asked_so_far)
+    assert type(first[0]) is ReqlOpIndeterminateError
+    assert not second
+    pair.deliver()
+    assert second[0].items == [b"1"]
+
+
 def test_without_a_leader_the_query_fails_in_the_end(pair: Pair) -> None:
     pair.leader = None
     out = pair.start(WRITE)
