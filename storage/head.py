@@ -64,19 +64,19 @@ class Head:
 
     def get_many(self, table_id: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """`get` for many keys."""
-        if self.gathered:
-            return [self.get(table_id, key) for key in keys]
-        if not self._batches:
+        if not self._batches and not self.gathered:
             return self._store.get_many(table_id, keys)
         if table_id in self._packed:
             self._unpack(table_id)
         if table_id in self._dropped:
             return [self.get(table_id, key) for key in keys]
-        staged = self._rows
+        staged, gathered = self._rows, self.gathered
         found = self._store.get_many(table_id, keys)
         for at, key in enumerate(keys):
             name = (table_id, key)
-            if name in staged:
+            if name in gathered:
+                found[at] = gathered[name]
+            elif name in staged:
                 found[at] = staged[name][1]
         return found
 
