@@ -1,12 +1,16 @@
-"""Starts programs from the loop, with pipes to them.
+"""Starts programs from the loop, with sockets to them.
 
 One rule: the server's memory is not copied for it. An event loop's own `subprocess_exec` forks, which stops the
 reactor for 60 to 130 ms where the server has 1.5 GB; `subprocess` takes vfork, and 1 to 4 ms.
+
+Sockets and not pipes, since uvloop closes a pipe that it was given twice, by its number and then as the file. Between
+the two another thread may have opened a file that has this number now, such as the log's, which is closed then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -38,12 +42,13 @@ class Program(asyncio.SubprocessTransport):
 
     # -- inside
 
-    async def connect(self, loop: asyncio.AbstractEventLoop) -> None:
-        process = self._process
-        self._pipes[0] = (await loop.connect_write_pipe(asyncio.Protocol, process.stdin))[0]
+    async def connect(self, loop: asyncio.AbstractEventLoop, ours: Sequence[socket.socket]) -> None:
+        """Takes the sockets of its input, its output and its errors."""
+        self._pipes[0] = (await loop.create_unix_connection(asyncio.Protocol, sock=ours[0]))[0]
         self._protocol.connection_made(self)
-        for fd, pipe in ((1, process.stdout), (2, process.stderr)):
-            self._pipes[fd] = (await loop.connect_read_pipe(partial(_Output, self, fd, loop), pipe))[0]
+        for fd in (1, 2):
+            output = partial(_Output, self, fd, loop)
+            self._pipes[fd] = (await loop.create_unix_connection(output, sock=ours[fd]))[0]
 
     def heard(self, fd: int, data: bytes) -> None:
         self._protocol.pipe_data_received(fd, data)
@@ -81,8 +86,17 @@ async def spawn(
     environment: Mapping[str, str],
 ) -> Program:
     """Starts a program and tells the protocol. Raises OSError where it cannot be started."""
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, bufsize=0)
+    pairs = [socket.socketpair() for _ in range(3)]
+    try:
+        stdin, stdout, stderr = (theirs for _, theirs in pairs)
+        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
+    except OSError:
+        for ours, _ in pairs:
+            ours.close()
+        raise
+    finally:
+        for _, theirs in pairs:
+            theirs.close()
     program = Program(process, protocol)
-    await program.connect(loop)
+    await program.connect(loop, [ours for ours, _ in pairs])
     return program

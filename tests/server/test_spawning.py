@@ -5,19 +5,24 @@ import mmap
 import os
 import resource
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest_twisted
+import uvloop
 from twisted.internet.defer import Deferred
 
 from server.spawning import spawn
 
 PAGES = 8192
+PROGRAMS = 300
+THREADS = 4
 
 
 class Listener(asyncio.SubprocessProtocol):
-    def __init__(self):
+    def __init__(self, loop):
         self.heard = {1: b"", 2: b""}
-        self.ended = asyncio.get_event_loop().create_future()
+        self.ended = loop.create_future()
 
     def pipe_data_received(self, fd, data):
         self.heard[fd] += data
@@ -35,7 +40,8 @@ def pages_copied(memory):
 
 
 async def run(code):
-    loop, listener = asyncio.get_event_loop(), Listener()
+    loop = asyncio.get_event_loop()
+    listener = Listener(loop)
     program = await spawn(loop, listener, (sys.executable, "-c", code), os.environ)
     return program, listener
 
@@ -58,3 +64,38 @@ async def test_the_memory_is_not_copied():
         assert pages_copied(memory) < PAGES / 4
         program.kill()
         await Deferred.fromFuture(listener.ended)
+
+
+def test_the_end_of_a_program_closes_no_file_of_another_thread():
+    """A number closed twice is another file's by then: one that is gone, for who opened it, once in 20 programs."""
+    lost, is_over = [], threading.Event()
+
+    def open_and_close():
+        while not is_over.is_set():
+            handle = os.open(os.devnull, os.O_RDONLY)
+            try:
+                os.fstat(handle)
+                os.close(handle)
+            except OSError as error:
+                lost.append(error)
+
+    async def run_programs():
+        loop = asyncio.get_running_loop()
+        for _ in range(PROGRAMS):
+            listener = Listener(loop)
+            await spawn(loop, listener, ("/bin/sh", "-c", ":"), os.environ)
+            await listener.ended
+
+    loop = uvloop.new_event_loop()
+    threads = [threading.Thread(target=open_and_close) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    try:  # on a thread of its own: this one may run a loop already
+        with ThreadPoolExecutor(1) as executor:
+            executor.submit(loop.run_until_complete, run_programs()).result()
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+        loop.close()
+    assert lost == []
