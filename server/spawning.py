@@ -88,8 +88,8 @@ async def spawn(
     """Starts a program and tells the protocol. Raises OSError where it cannot be started."""
     pairs = [socket.socketpair() for _ in range(3)]
     try:
-        stdin, stdout, stderr = (theirs for _, theirs in pairs)
-        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
+        fds = [theirs.fileno() for _, theirs in pairs]
+        process = subprocess.Popen(command, stdin=fds[0], stdout=fds[1], stderr=fds[2], env=environment)
     except OSError:
         for ours, _ in pairs:
             ours.close()
