@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -80,9 +81,13 @@ def _section(cls: type[Any], raw: Any, at: str, mistakes: list[str]) -> Any:
 
 def _wrong(kind: Any, value: Any, limits: Mapping[str, Any]) -> str:
     """What would be allowed, if `value` is not; else an empty text."""
+    if get_origin(kind) in (Union, UnionType):
+        wrongs = [_wrong(one, value, limits) for one in get_args(kind)]
+        return "" if "" in wrongs else " or ".join(wrongs)
     if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        return "" if value in choices and isinstance(value, str) else ", ".join(choices[:-1]) + f" or {choices[-1]}"
+        *others, last = get_args(kind)
+        allowed = f"{', '.join(others)} or {last}" if others else last
+        return "" if value in (*others, last) and isinstance(value, str) else allowed
     if kind is int:
         low, high = limits["low"], limits["high"]
         fits = type(value) is int and low <= value <= high

@@ -80,7 +80,7 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    cache_bytes: int = whole(1 * GIB, 8 * MIB, 1 << 46)
+    cache_bytes: int | Literal["auto"] = field(default="auto", metadata={"low": 8 * MIB, "high": 1 << 46})
     compression: Literal["lz4", "zstd"] = "lz4"
     flush_interval_ms: int = whole(60_000, 100, 3_600_000)
 

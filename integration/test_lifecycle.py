@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 from rethinkdb import errors, r
 
@@ -36,6 +37,9 @@ def test_the_banner_says_version_port_folder_and_position(start):
     assert server.lines.count(f"Listening for client driver connections on port {server.port}") == 1
     status = r.db("rethinkdb").table("server_status").nth(0).run(server.connect())
     assert f'Server ready, "{status["name"]}" {status["id"]}' in server.lines  # what RethinkDB's own tests wait for
+    cache_mb = int(status["process"]["cache_size_mb"])
+    assert f"Automatically using cache size of {cache_mb} MB" in server.lines
+    assert 100 <= cache_mb <= psutil.virtual_memory().total >> 21
     r.table_create("t").run(server.connect())
     server.kill()
     again = start()

@@ -49,7 +49,7 @@ from server.building import IndexBuilding
 from server.cluster.join import server_name
 from server.cluster.joining import PREFIX as TOKEN_PREFIX
 from server.cluster.members import PACKED_ROWS
-from server.cluster.plug import ClusterPlug, open_engine, open_log, raft_config
+from server.cluster.plug import ClusterPlug, open_log, raft_config
 from server.cluster.servers import servers_of
 from server.folder import DataFolder
 from server.heap import give_back
@@ -57,6 +57,7 @@ from server.http_client import HttpClient
 from server.images.plug import plug_images
 from server.javascript import JavascriptEngines
 from server.loop_timers import LoopTimers
+from server.memory import cache_size
 from server.replica import Replica
 from server.restores.plug import plug_restores
 from server.retention import CatchUp, KeptLog
@@ -75,6 +76,8 @@ from server.web_status import backup_sections, cluster_section
 from server.world import ServerWorld
 from storage.head import Head
 from storage.machine import Machine
+from storage.rocks import RocksEngine
+from storage.rocks_options import RocksSettings
 
 log = logging.getLogger("rewinddb.server")
 
@@ -97,13 +100,17 @@ class Assembly:
         self._settings = settings
         self._folder = folder
         self._reactor = reactor
-        self._machine = Machine(open_engine(folder.rows, settings), index_function)
+        storage = settings.storage
+        self._rocks = rocks = RocksSettings(cache_size(storage.cache_bytes), compression=storage.compression)
+        self._machine = Machine(RocksEngine(folder.rows, rocks), index_function)
         self._machine.turn_s = PACKED_ROWS_TURN_S
         self._store = open_log(folder, self._machine, settings.log.segment_bytes, loop)
         self.recovered_from = self._machine.applied_index
         self.recovered_to = self._store.last_index()
         self._timers = timers = LoopTimers(loop)
-        self._plug = ClusterPlug(settings, folder, self._machine, self._store, reactor, timers, self._state_replaced)
+        self._plug = ClusterPlug(
+            settings, rocks, folder, self._machine, self._store, reactor, timers, self._state_replaced
+        )
         self._node = self._make_node(loop, on_fatal)
         self._fibers = FiberPool(timers)
         store = self._machine.store
@@ -118,7 +125,7 @@ class Assembly:
         self._feeds = FeedHub(watched.add, watched.discard, loop.call_soon, loop.call_later, time.monotonic)
         self._machine.on_changes = self._feeds.on_changes
         self._views = Views(self._machine.store.view, time.time)
-        self._system = SystemTables(_site(settings, folder), make_in_thread, self._see_servers)
+        self._system = SystemTables(_site(settings, folder, rocks.cache_bytes), make_in_thread, self._see_servers)
         self._system.add(views_table(self._views))
         self._backups = backup_service(
             settings.backup,
@@ -199,6 +206,8 @@ class Assembly:
         """What is printed once the server is ready; the driver port comes last."""
         applied = self._node.applied_index
         recovered = self.recovered_to - self.recovered_from
+        automatically = "Automatically using" if self._settings.storage.cache_bytes == "auto" else "Using"
+        yield f"{automatically} cache size of {self._rocks.cache_bytes >> 20} MB"
         yield f"Recovered to log position {applied} ({recovered} entries applied from the log)"
         yield f"Listening for intracluster connections on port {self._plug.port}"
         yield f'Server ready, "{self._system.site.name}" {self._folder.identity.server_id}'
@@ -446,7 +455,7 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _site(settings: Settings, folder: DataFolder) -> Site:
+def _site(settings: Settings, folder: DataFolder, cache_bytes: int) -> Site:
     hostname = socket.gethostname()
     return Site(
         server_id=folder.identity.server_id,
@@ -456,7 +465,7 @@ def _site(settings: Settings, folder: DataFolder) -> Site:
         pid=os.getpid(),
         argv=tuple("..." if argument.startswith(TOKEN_PREFIX) else argument for argument in sys.argv),
         started=_now_ms() / 1000,
-        cache_mb=settings.storage.cache_bytes / (1 << 20),
+        cache_mb=cache_bytes / (1 << 20),
         addresses=reached_at(settings.driver.address),
     )
 

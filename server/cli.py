@@ -78,6 +78,14 @@ def version() -> None:
     click.echo(VERSION_TEXT)
 
 
+def _number_or_text(given: str) -> int | str:
+    """A setting that takes both; `conf` says which numbers and texts."""
+    try:
+        return int(given)
+    except ValueError:
+        return given
+
+
 def setting(flag: str, dotted: str, help_text: str, **more: Any) -> Callable[[Any], Any]:
     """A flag of `serve` that overrides the setting at a dotted path."""
     return click.option(flag, dotted.replace(".", "__"), default=None, help=f"{help_text} [{dotted}]", **more)
@@ -95,7 +103,7 @@ def setting(flag: str, dotted: str, help_text: str, **more: Any) -> Callable[[An
 @setting("--join", "cluster.join", "Become a member of the cluster that gave this token.", metavar="TOKEN")
 @setting("--advertise", "cluster.advertise", "Where other servers find this one.", metavar="HOST[:PORT]")
 @setting("--http-port", "http.port", "Port for HTTP.", type=int)
-@setting("--cache-bytes", "storage.cache_bytes", "Memory for cached rows.", type=int)
+@setting("--cache-bytes", "storage.cache_bytes", "Memory for cached rows, or auto.", type=_number_or_text)
 @setting("--durability", "writes.durability", "hard or soft, for writes that do not say.")
 @setting("--initial-password-file", "admin.initial_password_file", "First line: admin's password in a new folder.")
 @setting("--log-level", "logging.level", "debug, info, warning or error.")

@@ -58,12 +58,6 @@ LOW_DISK_SEGMENTS: Final = 4  # with less than so many files of the log free, an
 LOOK_S: Final = 0.05
 
 
-def open_engine(path: Path, settings: Settings) -> RocksEngine:
-    """The storage engine of a server's rows. Raises Corrupt, FolderInUse."""
-    storage = settings.storage
-    return RocksEngine(path, RocksSettings(cache_bytes=storage.cache_bytes, compression=storage.compression))
-
-
 def open_log(folder: DataFolder, machine: Machine, segment_bytes: int, loop: Loop) -> LogStore:
     """The log of a data folder; that of a new one begins with the founder alone. Raises Corrupt."""
     store = LogStore(
@@ -113,6 +107,7 @@ class ClusterPlug:
     def __init__(
         self,
         settings: Settings,
+        rocks: RocksSettings,
         folder: DataFolder,
         machine: Machine,
         store: LogStore,
@@ -120,7 +115,8 @@ class ClusterPlug:
         timers: LoopTimers,
         on_switch: Callable[[], None],
     ) -> None:
-        """on_switch: called when a snapshot has taken the place of the whole state."""
+        """rocks: how the storage engine is set up, also that of a snapshot. on_switch: called when a snapshot has
+        taken the place of the whole state."""
         self._settings = settings
         self._folder = folder
         self._machine = machine
@@ -134,7 +130,7 @@ class ClusterPlug:
             store,
             folder,
             lambda: self.cluster.conf,
-            lambda path: open_engine(path, settings),
+            lambda path: RocksEngine(path, rocks),
             self._switch,
             reactor,
         )

@@ -73,6 +73,13 @@ def test_flags_are_put_over_the_file(tmp_path):
         ("http: {enabled: 'on'}", "http.enabled: found the text 'on'; allowed: true or false"),
         ("logging: {level: loud}", "logging.level: found the text 'loud'; allowed: debug, info, warning or error"),
         ("writes: {durability: none}", "writes.durability: found the text 'none'; allowed: hard or soft"),
+        (
+            "storage: {cache_bytes: big}",
+            "storage.cache_bytes: found the text 'big'; allowed: a whole number from 8388608",
+        ),
+        ("storage: {cache_bytes: 1000}", "found 1000; allowed: a whole number from 8388608 to 70368744177664 or auto"),
+        ("storage: {cache_bytes: [auto]}", "storage.cache_bytes: found a list; allowed: a whole number from"),
+        ("storage: {compression: auto}", "storage.compression: found the text 'auto'; allowed: lz4 or zstd"),
         ("server: {data_dir: ''}", "server.data_dir: found the text ''; allowed: text that is not empty"),
         ("server: {name: 5}", "server.name: found 5; allowed: text"),
         ("driver: {tls: {certificate_file: a}}", "driver.tls.key_file: found nothing; allowed: a file"),
@@ -92,6 +99,11 @@ def test_a_mistake_is_named_with_its_place_and_what_is_allowed(tmp_path, text, s
     with pytest.raises(BadSetting) as caught:
         load(write(tmp_path, text))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["auto", 8 << 20])
+def test_a_setting_may_be_a_number_or_a_word(tmp_path, value):
+    assert load(write(tmp_path, f"storage: {{cache_bytes: {value}}}\n")).storage.cache_bytes == value
 
 
 def test_all_mistakes_are_told_at_once():
