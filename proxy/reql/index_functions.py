@@ -12,7 +12,6 @@ from model.errors import ReqlError
 from model.index_function import Decode, Fields, IndexFunction
 from model.keys import index_key_bytes
 from model.keys import index_keys as keys_of_value
-from proxy.reql import terms as _terms  # noqa: F401  (fills the registry
 from proxy.reql.compiler import Compiler
 from proxy.reql.env import Env, World
 from proxy.reql.geo.index import index_keys_of
@@ -59,6 +58,7 @@ class NoWorld:
 
 def compile_function(raw: Any, world: World | None = None) -> Func:
     """The function value of a raw FUNC term that stands alone (an index function, a write hook)."""
+
     compiler = Compiler()
     node = compiler.compile(raw)
     env = Env(world if world is not None else NoWorld(), NoFibers(), "admin", compiler.slot_count)  # type: ignore[arg-type]

@@ -22,8 +22,7 @@ from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, Run
 from proxy.reql.permissions import ADMIN
 from proxy.reql.registry import CONSTANT_NOW
-from proxy.reql.tables import StoredTable
-from proxy.reql.terms.select import names_are_fixed
+from proxy.reql.tables import StoredTable, names_are_fixed
 from proxy.reql.writing import UNBROKEN, stored_text
 
 _PLAIN_KEYS: Final = (str, int, float)

@@ -16,8 +16,7 @@ from proxy.reql.env import Env, World
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, Parameter
 from proxy.reql.permissions import ADMIN
-from proxy.reql.tables import StoredTable
-from proxy.reql.terms.select import names_are_fixed
+from proxy.reql.tables import StoredTable, names_are_fixed
 from proxy.reql.writing import UNBROKEN
 
 LookUp = Callable[[World, list[Any]], bytes | None]

@@ -14,6 +14,9 @@ from model.catalog import Index
 from model.catalog import Table as CatalogTable
 from model.errors import ReqlError, ReqlOpFailedError, ReqlQueryLogicError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
+from proxy.reql.ids import Term
+from proxy.reql.nodes import Node
+from proxy.reql.permissions import SYSTEM_DB
 from proxy.reql.streams import FIRST_CHUNK, MAX_CHUNK, IteratorStream, Rows, Stream, chunked
 from proxy.reql.traffic import Traffic
 from proxy.reql.values import Table, TableSlice
@@ -338,3 +341,14 @@ class ComputedRows(IteratorStream):
         super().__init__(chunked(rows))
         self.source = source
         self.again = again
+
+
+def names_are_fixed(node: Node) -> bool:
+    """Whether a compiled `table` stands for the same stored table as long as the catalog stays as it is."""
+    databases = [*node.arguments[:-1], *node.optargs.values()]
+    return (
+        set(node.optargs) <= {"db"}
+        and node.arguments[-1].constant.__class__ is str
+        and all(d.term == Term.DB and d.arguments[0].constant.__class__ is str for d in databases)
+        and all(d.arguments[0].constant != SYSTEM_DB for d in databases)
+    )

@@ -16,7 +16,7 @@ from proxy.reql.layouts import check_name
 from proxy.reql.nodes import Node
 from proxy.reql.permissions import SYSTEM_DB, SYSTEM_DB_UUID
 from proxy.reql.registry import NEVER, TERMS, TermSpec, fail, fail_absent, special, term
-from proxy.reql.tables import StoredTable
+from proxy.reql.tables import StoredTable, names_are_fixed
 from proxy.reql.values import (
     Db,
     Selection,
@@ -94,17 +94,6 @@ def compile_table(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     if names_are_fixed(node):
         node.run = _remembering(node.run)
     return node
-
-
-def names_are_fixed(node: Node) -> bool:
-    """Whether a compiled `table` stands for the same stored table as long as the catalog stays as it is."""
-    databases = [*node.arguments[:-1], *node.optargs.values()]
-    return (
-        set(node.optargs) <= {"db"}
-        and node.arguments[-1].constant.__class__ is str
-        and all(d.term == Term.DB and d.arguments[0].constant.__class__ is str for d in databases)
-        and all(d.arguments[0].constant != SYSTEM_DB for d in databases)
-    )
 
 
 def _remembering(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
