@@ -119,6 +119,7 @@ def draw(found: dict[int, dict[str, tuple[float, float]]], path: Path) -> None:
     for name in next(iter(found.values())):
         (line,) = axes.plot(sizes, [found[size][name][1] for size in sizes], marker="o", label=name)
         axes.plot(sizes, [found[size][name][0] for size in sizes], linestyle=":", color=line.get_color(), linewidth=1)
+    axes.plot([], [], linestyle=":", color="gray", label="in the first seconds")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel("rows in the table")
