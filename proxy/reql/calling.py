@@ -13,7 +13,7 @@ from typing import Any
 from model.errors import Path, ReqlError, ReqlQueryLogicError
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, Run, located
-from proxy.reql.registry import TermSpec
+from proxy.reql.registry import TermSpec, unevaluated
 from proxy.reql.streams import Stream, over_groups, to_list
 from proxy.reql.values import PLAIN, Grouped, as_array
 
@@ -220,7 +220,7 @@ def _optargs_runner(spec: TermSpec, optargs: dict[str, Node], blame: Any) -> Any
         out = {}
         for name, run, kind in plan:
             try:
-                value = run(env)
+                value = run if kind is unevaluated else run(env)
                 out[name] = value if kind is None else kind(env, value)
             except ReqlError as error:
                 blame(error, name)

@@ -9,12 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from model.errors import Frame, ReqlNonExistenceError, ReqlQueryLogicError, ReqlResourceLimitError
 from proxy.reql.ids import Term
 
 Kind = Callable[[Any, Any], Any]  # (env, value) -> converted value; raises ReqlError
+
+
+def unevaluated(env: Any, run: Any) -> Any:
+    """The kind of an optarg that a body evaluates itself, by calling it, where it needs it; else nobody looks at it."""
+    return partial(run, env)
+
 
 # What a term's value may depend on besides its arguments, as a set of bits (RethinkDB's deterministic_t).
 ALWAYS: Final = 0

@@ -11,15 +11,10 @@ from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
 from proxy.reql.layouts import LAYOUT_OPTARGS, check_name, layout_of
 from proxy.reql.permissions import SYSTEM_DB, require_config, require_config_of_all
-from proxy.reql.registry import NEVER, term
-from proxy.reql.terms.select import find_db
+from proxy.reql.registry import NEVER, term, unevaluated
+from proxy.reql.terms.select import default_db
 from proxy.reql.terms.writes import durability_of
 from proxy.reql.values import Db, as_db, as_string, string_at
-
-
-def default_db(env: Any, optargs: dict[str, Any]) -> Db:
-    """The query's default database."""
-    return as_db(env, optargs["db"]) if "db" in optargs else find_db(env, "test")
 
 
 def db_and_name(env: Any, arguments: tuple[Any, ...], optargs: dict[str, Any]) -> tuple[Db, str]:
@@ -80,7 +75,7 @@ TABLE_CREATE_OPTARGS: dict[str, Any] = {
     "primary_key": as_string,
     **LAYOUT_OPTARGS,
     "durability": as_string,
-    "db": None,
+    "db": unevaluated,
 }
 
 
@@ -113,7 +108,7 @@ def table_create(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
     return {"tables_created": 1, "config_changes": [{"old_val": None, "new_val": row}]}
 
 
-@term(Term.TABLE_DROP, "table_drop", "1..2", optargs={"db": None}, determinism=NEVER)
+@term(Term.TABLE_DROP, "table_drop", "1..2", optargs={"db": unevaluated}, determinism=NEVER)
 def table_drop(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
     database, name = db_and_name(env, arguments, optargs)
     if database.name == SYSTEM_DB:
@@ -131,7 +126,7 @@ def table_drop(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
     return {"tables_dropped": 1, "config_changes": [{"old_val": row, "new_val": None}]}
 
 
-@term(Term.TABLE_LIST, "table_list", "0..1", optargs={"db": None}, determinism=NEVER)
+@term(Term.TABLE_LIST, "table_list", "0..1", optargs={"db": unevaluated}, determinism=NEVER)
 def table_list(env: Any, database: Any = None, **optargs: Any) -> list[str]:
     found = default_db(env, optargs) if database is None else as_db(env, database)
     if found.name == SYSTEM_DB:

@@ -15,7 +15,7 @@ from proxy.reql.ids import Term
 from proxy.reql.layouts import check_name
 from proxy.reql.nodes import Node
 from proxy.reql.permissions import SYSTEM_DB, SYSTEM_DB_UUID
-from proxy.reql.registry import NEVER, TERMS, TermSpec, fail, fail_absent, special, term
+from proxy.reql.registry import NEVER, TERMS, TermSpec, fail, fail_absent, special, term, unevaluated
 from proxy.reql.tables import StoredTable, names_are_fixed
 from proxy.reql.values import (
     Db,
@@ -49,6 +49,11 @@ def find_db(env: Any, name: str) -> Db:
     return Db(name, database.uuid)
 
 
+def default_db(env: Any, optargs: dict[str, Any]) -> Db:
+    """The query's default database. It may not be there: that is an error for who asks for it, and for nobody else."""
+    return as_db(env, optargs["db"]()) if "db" in optargs else find_db(env, "test")
+
+
 READ_MODES: Final = ("majority", "single", "outdated")
 
 
@@ -63,7 +68,7 @@ def table(env: Any, *arguments: Any, path: Path = (), **optargs: Any) -> Table:
     if identifier_format not in ("name", "uuid"):
         fail(f'Identifier format `{identifier_format}` unrecognized (options are "name" and "uuid").')
     if len(arguments) == 1:
-        database = as_db(env, optargs["db"]) if "db" in optargs else find_db(env, "test")
+        database = default_db(env, optargs)
         name = check_name(string_at(env, arguments[0], 0), "Table", 0)
     else:
         database = as_db(env, arguments[0])
@@ -80,7 +85,7 @@ _TABLE: Final = TermSpec(
     "table",
     1,
     2,
-    optargs={"db": None, "read_mode": as_string, "use_outdated": None, "identifier_format": as_string},
+    optargs={"db": unevaluated, "read_mode": as_string, "use_outdated": None, "identifier_format": as_string},
     determinism=NEVER,
     wants_path=True,
     body=table,
