@@ -103,7 +103,7 @@ def setting(flag: str, dotted: str, help_text: str, **more: Any) -> Callable[[An
 @setting("--join", "cluster.join", "Become a member of the cluster that gave this token.", metavar="TOKEN")
 @setting("--advertise", "cluster.advertise", "Where other servers find this one.", metavar="HOST[:PORT]")
 @setting("--http-port", "http.port", "Port for HTTP.", type=int)
-@setting("--cache-bytes", "storage.cache_bytes", "Memory for cached rows, or auto.", type=_number_or_text)
+@setting("--cache-bytes", "storage.cache_bytes", "Memory for cached rows.", type=_number_or_text, metavar="BYTES|auto")
 @setting("--durability", "writes.durability", "hard or soft, for writes that do not say.")
 @setting("--initial-password-file", "admin.initial_password_file", "First line: admin's password in a new folder.")
 @setting("--log-level", "logging.level", "debug, info, warning or error.")

@@ -35,6 +35,8 @@ def test_the_settings_that_the_project_ships_are_fine(request):
         (["--durability", "none"], "writes.durability: found the text 'none'; allowed: hard or soft"),
         (["--log-level", "loud"], "logging.level: found the text 'loud'"),
         (["--data-dir", ""], "server.data_dir: found the text ''"),
+        (["--cache-bytes", "much"], "storage.cache_bytes: found the text 'much'; allowed: a whole number from 8388608"),
+        (["--cache-bytes", "-5"], "storage.cache_bytes: found -5; allowed: a whole number from 8388608"),
         (["--driver-port", "many"], "'many' is not a valid integer"),
         (["--config", "absent.yaml"], "Cannot read the settings file absent.yaml"),
         (["--colour"], "No such option"),
