@@ -14,27 +14,27 @@ from typing import Final
 import orjson
 
 from model.errors import ReqlQueryLogicError
+from model.grisu import digits_of
 from model.kinds import BINARY, MINVAL, PTYPE_KEY, Datum, Extremum
 
 TRUNCATE_AT: Final = 300  # bytes of a datum that fit in a message
 
-_UNLIKE_RAPIDJSON: Final = re.compile(rb"\d[eE][+-]?\d|\\u00[01][0-9a-f]")  # may also hit text in a string: only slower
+_UNLIKE_RAPIDJSON: Final = re.compile(
+    rb"\d[.eE][+-]?\d|\\u00[01][0-9a-f]"
+)  # may also hit text in a string: only slower
 
 
 def number_text(number: int | float) -> str:
     """A number as rapidjson writes it: plain digits for 1e-6 <= |x| < 1e21, else an exponent without `+`."""
     if type(number) is int:
         return str(number)
-    text = repr(number)
-    if "e" not in text:
-        return text
-    mantissa, _, exponent = text.partition("e")
-    sign = "-" if mantissa.startswith("-") else ""
-    whole, _, fraction = mantissa.lstrip("-").partition(".")
-    digits = whole + (fraction if fraction != "0" else "")
-    point = len(whole) + int(exponent)  # how many digits stand before the decimal point
+    if number == 0:
+        return "-0.0" if math.copysign(1, number) < 0 else "0.0"
+    sign = "-" if number < 0 else ""
+    digits, place = digits_of(abs(number))
+    point = len(digits) + place  # how many digits stand before the decimal point
     if len(digits) <= point <= 21:
-        return f"{sign}{digits}{'0' * (point - len(digits))}.0"
+        return f"{sign}{digits}{'0' * place}.0"
     if 0 < point <= 21:
         return f"{sign}{digits[:point]}.{digits[point:]}"
     if -6 < point <= 0:

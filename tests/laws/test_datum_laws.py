@@ -23,6 +23,7 @@ from model.datum import (
     print_datum,
 )
 from model.errors import ReqlError
+from model.grisu import digits_of
 from model.order import equal
 from tests.laws.data import data, numbers
 
@@ -60,6 +61,14 @@ def test_numbers_are_ints_just_when_a_double_is_whole_and_exact(value):
 @given(numbers)
 def test_a_number_s_text_has_the_same_value(value):
     assert float(json_text(value)) == value
+
+
+@given(st.floats(min_value=5e-324, allow_nan=False, allow_infinity=False))
+def test_the_digits_of_a_number_are_17_at_most_and_read_back(value):
+    digits, place = digits_of(value)
+    assert len(digits) <= 17
+    assert digits[0] != "0"
+    assert float(f"{digits}e{place}") == value
 
 
 @given(data, data)
