@@ -28,10 +28,12 @@ from model.catalog import Catalog, Table
 from proxy.reql import terms as _terms  # noqa: F401  (the terms come before what prints them
 from proxy.reql.terms.indexes import index_status_row, write_hook_row
 from server import VERSION
+from server.compatibility import listed_system_tables
 from server.daemon import RECURSION_LIMIT
 from server.restores.asking import check_definitions
 from server.system.accounts import credentials_table, make_at_once, users_table
 from server.system.grants import permissions_table
+from server.system.table import system_table_uuid
 from storage.image import Image
 
 DOC_COUNT: Final = "doc_count_estimates"
@@ -170,7 +172,8 @@ def _accounts(catalog: Catalog) -> tuple[list[dict[str, Any]], list[dict[str, An
     for user in users:
         if user["id"] in credentials:
             user["credentials"] = {key: value for key, value in credentials[user["id"]].items() if key != "id"}
-    return users, _table_rows(permissions_table().rows(env, "name"))
+    names = {system_table_uuid(name): name for name in listed_system_tables()}
+    return users, _table_rows(permissions_table(names.get).rows(env, "name"))
 
 
 def _table_rows(rows: Any) -> list[dict[str, Any]]:

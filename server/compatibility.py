@@ -50,10 +50,11 @@ def lines() -> Iterator[str]:
     yield ""
     yield "## System tables"
     yield ""
-    yield "In the database `rethinkdb`: " + ", ".join(f"`{name}`" for name in sorted(_system_tables())) + "."
+    yield "In the database `rethinkdb`: " + ", ".join(f"`{name}`" for name in sorted(listed_system_tables())) + "."
 
 
-def _system_tables() -> list[str]:
+def listed_system_tables() -> list[str]:
+    """The tables of database `rethinkdb` that `table_list` shows."""
     return [*SystemTables(Site("", "", "", "", 0, (), 0.0, 0.0)).names(), *VITAL_TABLES]
 
 

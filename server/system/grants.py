@@ -5,7 +5,8 @@ One rule: grants live in the user's document, so they come and go with the user.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from model import datum as d
@@ -31,62 +32,93 @@ from server.system.table import Change, SystemTable
 
 Place = tuple[str, ...]  # (), (database UUID,) or (database UUID, table UUID)
 
+NameOf = Callable[[str], str | None]
+"""UUID of a system table -> its name, None if there is none."""
 
-def permissions_table() -> SystemTable:
-    return SystemTable("permissions", _rows, write=_write, is_listed=True, changes_catalog=True)
+
+def permissions_table(name_of: NameOf) -> SystemTable:
+    """The table; name_of: for grants on system tables, which the catalog does not know."""
+
+    def rows(env: Any, form: str) -> Iterator[Row]:
+        return _rows(_Names(env.data.catalog, name_of, form))
+
+    def write(change: Change) -> Row | None:
+        return _write(change, _Names(change.catalog, name_of, change.form))
+
+    return SystemTable("permissions", rows, write=write, is_listed=True, changes_catalog=True)
 
 
-def _rows(env: Any, form: str) -> Iterator[Row]:
-    catalog = env.data.catalog
-    yield _row(catalog, ADMIN, (), dict.fromkeys(GLOBAL, True), form)
-    yield _row(catalog, ADMIN, (SYSTEM_DB_UUID,), dict.fromkeys(LOCAL, True), form)
-    for user, document in catalog.documents(USERS).items():
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """How databases and tables are called in the rows. form: "name" or "uuid"."""
+
+    catalog: Catalog
+    name_of: NameOf
+    form: str
+
+    def database_of(self, table: str) -> str | None:
+        """The UUID of a table's database; None if there is no such table."""
+        found = self.catalog.tables_by_uuid.get(table)
+        if found is not None:
+            return found.database
+        return None if self.name_of(table) is None else SYSTEM_DB_UUID
+
+    def database(self, uuid: str) -> str:
+        if self.form == "uuid":
+            return uuid
+        if uuid == SYSTEM_DB_UUID:
+            return SYSTEM_DB
+        database = self.catalog.databases_by_uuid.get(uuid)
+        return "__deleted_database__" if database is None else database.name
+
+    def table(self, uuid: str) -> str:
+        if self.form == "uuid":
+            return uuid
+        return self.name_of(uuid) or self.catalog.tables_by_uuid[uuid].name
+
+
+def _rows(names: _Names) -> Iterator[Row]:
+    yield _row(names, ADMIN, (), dict.fromkeys(GLOBAL, True))
+    yield _row(names, ADMIN, (SYSTEM_DB_UUID,), dict.fromkeys(LOCAL, True))
+    for user, document in names.catalog.documents(USERS).items():
         if user != ADMIN:
-            for place, scope in _places(catalog, document.get("permissions", {})):
-                yield _row(catalog, user, place, scope, form)
+            for place, scope in _places(names, document.get("permissions", {})):
+                yield _row(names, user, place, scope)
 
 
-def _places(catalog: Catalog, granted: dict[str, Any]) -> Iterator[tuple[Place, Scope]]:
+def _places(names: _Names, granted: dict[str, Any]) -> Iterator[tuple[Place, Scope]]:
     if granted.get("global"):
         yield (), granted["global"]
     for database, scope in granted.get("databases", {}).items():
         yield (database,), scope
     for table, scope in granted.get("tables", {}).items():
-        found = catalog.tables_by_uuid.get(table)
-        if found is not None:
-            yield (found.database, table), scope
+        database = names.database_of(table)
+        if database is not None:
+            yield (database, table), scope
 
 
-def _database_name(catalog: Catalog, uuid: str) -> str:
-    if uuid == SYSTEM_DB_UUID:
-        return SYSTEM_DB
-    database = catalog.databases_by_uuid.get(uuid)
-    return "__deleted_database__" if database is None else database.name
-
-
-def _row(catalog: Catalog, user: str, place: Place, scope: Scope, form: str) -> Row:
+def _row(names: _Names, user: str, place: Place, scope: Scope) -> Row:
     row: Row = {"id": [user, *place], "permissions": scope, "user": user}
     if place:
-        row["database"] = place[0] if form == "uuid" else _database_name(catalog, place[0])
+        row["database"] = names.database(place[0])
     if len(place) > 1:
-        row["table"] = place[1] if form == "uuid" else catalog.tables_by_uuid[place[1]].name
+        row["table"] = names.table(place[1])
     return row
 
 
-def _write(change: Change) -> Row | None:
-    catalog = change.catalog
+def _write(change: Change, names: _Names) -> Row | None:
     if change.key_is_made:
         raise ReqlOpFailedError("You must specify a primary key.")
-    user, place = _parse_key(catalog, change.key)
+    user, place = _parse_key(names, change.key)
     if user == ADMIN:
         raise ReqlOpFailedError(f"The permissions of the user `{user}` can't be modified.")
-    document = catalog.documents(USERS).get(user)
+    document = change.catalog.documents(USERS).get(user)
     if document is None:
         raise ReqlOpFailedError(f"No user named `{user}`.")
     granted = document.get("permissions", {})
     scope: Scope = {}
     if change.new is not None:
-        _check_names(change, user, place)
+        _check_names(change.new, names, user, place)
         if "permissions" not in change.new:
             raise ReqlOpFailedError("Expected a field `permissions`.")
         scope = merged(scope_at(granted, place), change.new["permissions"], not place)
@@ -97,10 +129,10 @@ def _write(change: Change) -> Row | None:
         change.effects.append((int(Kind.PUT_SYSTEM), USERS, user, changed))
     if not scope:
         return None
-    return _row(catalog, user, place, scope, change.form)
+    return _row(names, user, place, scope)
 
 
-def _parse_key(catalog: Catalog, key: Any) -> tuple[str, Place]:
+def _parse_key(names: _Names, key: Any) -> tuple[str, Place]:
     if key.__class__ is not list or not 1 <= len(key) <= 3:
         raise ReqlOpFailedError(
             f"Expected an array of one to three items in the primary key, got {d.print_datum(key)}."
@@ -110,31 +142,28 @@ def _parse_key(catalog: Catalog, key: Any) -> tuple[str, Place]:
     if len(key) > 1:
         if not fields.is_uuid(key[1]):
             raise ReqlOpFailedError(f"Expected a UUID as the database, got {d.print_datum(key[1])}.")
-        if key[1] != SYSTEM_DB_UUID and key[1] not in catalog.databases_by_uuid:
+        if key[1] != SYSTEM_DB_UUID and key[1] not in names.catalog.databases_by_uuid:
             raise ReqlOpFailedError(f"No database with UUID `{key[1]}` exists.")
     if len(key) > 2:
         if not fields.is_uuid(key[2]):
             raise ReqlOpFailedError(f"Expected a UUID as the table, got {d.print_datum(key[2])}.")
-        table = catalog.tables_by_uuid.get(key[2])
-        if table is None or table.database != key[1]:
+        if names.database_of(key[2]) != key[1]:
             raise ReqlOpFailedError(f"No table with UUID `{key[2]}` exists.")
     return key[0], tuple(key[1:])
 
 
-def _check_names(change: Change, user: str, place: Place) -> None:
+def _check_names(new: Row, names: _Names, user: str, place: Place) -> None:
     """What a row says beside its key may not say otherwise."""
-    new, catalog = change.new, change.catalog
-    assert new is not None
     named: list[tuple[str, str]] = [("user", user)]
     if place:
-        named.append(("database", place[0] if change.form == "uuid" else _database_name(catalog, place[0])))
+        named.append(("database", names.database(place[0])))
     if len(place) > 1:
-        named.append(("table", place[1] if change.form == "uuid" else catalog.tables_by_uuid[place[1]].name))
+        named.append(("table", names.table(place[1])))
     for name, expected in named:
         if name not in new:
             continue
         given = new[name]
         if name != "user":
-            given = fields.uuid(given) if change.form == "uuid" else fields.name(given, f"{name} name")
+            given = fields.uuid(given) if names.form == "uuid" else fields.name(given, f"{name} name")
         if given != expected:
             raise ReqlOpFailedError(f"The key `{name}` does not match the primary key.")

@@ -78,7 +78,12 @@ class SystemTable:
 
     @property
     def uuid(self) -> str:
-        return str(uuid5(TABLE_UUIDS, self.name))
+        return system_table_uuid(self.name)
+
+
+def system_table_uuid(name: str) -> str:
+    """The UUID of a system table, the same on every server (artificial_table/backend.cc)."""
+    return str(uuid5(TABLE_UUIDS, name))
 
 
 def refuse_writes(name: str, what: str = "table") -> Write:

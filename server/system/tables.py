@@ -29,11 +29,12 @@ class SystemTables:
     ) -> None:
         self._registry = registry = Registry(site, see_servers)
         self._tables: dict[str, SystemTable] = {}
+        self._names: dict[str, str] = {}  # by UUID
         self.add(
             cluster_config_table(),
             credentials_table(),
             db_config_table(),
-            permissions_table(),
+            permissions_table(self._names.get),
             scratch_table(),
             server_config_table(registry),
             server_status_table(registry),
@@ -56,6 +57,7 @@ class SystemTables:
         for table in tables:
             assert table.name not in self._tables, f"the system table {table.name} is there twice"
             self._tables[table.name] = table
+            self._names[table.uuid] = table.name
 
     def names(self) -> list[str]:
         """The tables that `table_list` shows."""

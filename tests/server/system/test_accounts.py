@@ -11,6 +11,7 @@ from rethinkdb import r
 from model.effect import Kind
 from proxy.auth import Credential, make_credential
 from server.system.accounts import MAX_ITERATIONS
+from server.system.table import system_table_uuid
 from tests.reql.conftest import DATABASE, SmallWorld
 
 SYSTEM = r.db("rethinkdb")
@@ -18,6 +19,7 @@ USERS = SYSTEM.table("users")
 CREDENTIALS = SYSTEM.table("user_credentials")
 PERMISSIONS = SYSTEM.table("permissions")
 SYSTEM_DB_UUID = "b99b9572-8e53-5fef-9a2b-5e6aba3edf1c"
+USERS_UUID = system_table_uuid("users")
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +134,22 @@ def test_permissions_are_rows_too(world: SmallWorld) -> None:
     assert world.run(PERMISSIONS.count()) == 2  # admin's
 
 
+def test_grants_on_system_tables_are_shown_and_can_be_written(world: SmallWorld) -> None:
+    status = system_table_uuid("table_status")
+    key = ["ann", SYSTEM_DB_UUID, status]
+    world.run(SYSTEM.table("table_status").grant("ann", {"read": True}))
+    row = {"id": key, "permissions": {"read": True}, "user": "ann", "database": "rethinkdb", "table": "table_status"}
+    assert world.run(PERMISSIONS.get(key)) == row
+    assert world.run(PERMISSIONS.get(key).update({"permissions": {"write": False}}))["replaced"] == 1
+    assert world.run(PERMISSIONS.get(key)["permissions"]) == {"read": True, "write": False}
+    assert world.run(PERMISSIONS.get(key).delete())["deleted"] == 1
+    assert world.run(PERMISSIONS.insert(row))["inserted"] == 1
+    assert world.run(SYSTEM.table("permissions", identifier_format="uuid").get(key).pluck("database", "table")) == {
+        "database": SYSTEM_DB_UUID,
+        "table": status,
+    }
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -154,6 +172,11 @@ def test_permissions_are_rows_too(world: SmallWorld) -> None:
         ),
         ({"id": ["ann", SYSTEM_DB_UUID[:-1] + "0"]}, f"No database with UUID `{SYSTEM_DB_UUID[:-1]}0` exists."),
         ({"id": ["ann", DATABASE, "x"]}, 'Expected a UUID as the table, got "x".'),
+        ({"id": ["ann", DATABASE, USERS_UUID]}, f"No table with UUID `{USERS_UUID}` exists."),
+        (
+            {"id": ["ann", SYSTEM_DB_UUID, USERS_UUID], "table": "jobs", "permissions": {}},
+            "The key `table` does not match the primary key.",
+        ),
         ({"id": ["ann", DATABASE, DATABASE]}, f"No table with UUID `{DATABASE}` exists."),
     ],
 )
