@@ -429,16 +429,22 @@ def for_each(env: Any, rows: Any, function: Func) -> dict[str, Any]:
         value = function.call(row)
         try:
             result = as_datum(env, value)
+        except ReqlError as error:  # RethinkDB says no more of what is no datum at all
+            raise _for_each_error(error, FOR_EACH_FAILED, function) from error
+        try:
             if result.__class__ is not dict:
                 d.expect(result, "ARRAY")
             for part in [result] if result.__class__ is dict else result:
                 total = merge_stats(total, part, env.array_limit, warnings)
         except ReqlError as error:
-            message = f"{FOR_EACH_FAILED}  {error.message}"
-            raise type(error)(message, function.path or None, None if function.path else 1) from error
+            raise _for_each_error(error, f"{FOR_EACH_FAILED}  {error.message}", function) from error
     if warnings:
         total["warnings"] = [*total.get("warnings", []), *dict.fromkeys(warnings)]
     return total
+
+
+def _for_each_error(error: ReqlError, message: str, function: Func) -> ReqlError:
+    return type(error)(message, function.path or None, None if function.path else 1)
 
 
 def merge_stats(left: dict[str, Any], right: Any, limit: int, warnings: list[str]) -> dict[str, Any]:
