@@ -10,7 +10,7 @@ import psutil
 import pytest
 from rethinkdb import errors, r
 
-from server.child import FREE_PORTS, READY, ROOT, DidNotStart
+from server.child import DRIVER_PORT, FREE_PORTS, ROOT, DidNotStart
 
 
 def rewinddb(*arguments):
@@ -36,7 +36,7 @@ def test_the_banner_says_version_port_folder_and_position(start):
     assert "Recovered to log position 2 (0 entries applied from the log)" in server.lines
     assert server.lines.count(f"Listening for client driver connections on port {server.port}") == 1
     status = r.db("rethinkdb").table("server_status").nth(0).run(server.connect())
-    assert f'Server ready, "{status["name"]}" {status["id"]}' in server.lines  # what RethinkDB's own tests wait for
+    assert server.lines[-1] == f'Server ready, "{status["name"]}" {status["id"]}'  # what programs wait for
     cache_mb = int(status["process"]["cache_size_mb"])
     assert f"Automatically using cache size of {cache_mb} MB" in server.lines
     assert 100 <= cache_mb <= psutil.virtual_memory().total >> 21
@@ -65,7 +65,7 @@ def test_told_to_stop_it_ends_although_nobody_reads_what_it_prints(tmp_path, how
     command = [sys.executable, "-m", "server", "serve", "--data-dir", str(tmp_path / "data"), *FREE_PORTS]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
-            port = next(int(found[1]) for line in server.stdout if (found := READY.match(line.rstrip())))
+            port = next(int(found[1]) for line in server.stdout if (found := DRIVER_PORT.match(line.rstrip())))
             server.stdout.close()
             with r.connect(port=port) as conn:
                 r.table_create("t").run(conn)

@@ -203,17 +203,17 @@ class Assembly:
         self._replica.refusal = why
 
     def announcements(self) -> Iterator[str]:
-        """What is printed once the server is ready; the driver port comes last."""
+        """What is printed once the server is ready, in RethinkDB's order: programs wait for the last line."""
         applied = self._node.applied_index
         recovered = self.recovered_to - self.recovered_from
         automatically = "Automatically using" if self._settings.storage.cache_bytes == "auto" else "Using"
         yield f"{automatically} cache size of {self._rocks.cache_bytes >> 20} MB"
         yield f"Recovered to log position {applied} ({recovered} entries applied from the log)"
         yield f"Listening for intracluster connections on port {self._plug.port}"
-        yield f'Server ready, "{self._system.site.name}" {self._folder.identity.server_id}'
+        yield f"Listening for client driver connections on port {self._listener.port}"
         if self._web is not None:
             yield f"Listening for administrative HTTP connections on port {self._web.port}"
-        yield f"Listening for client driver connections on port {self._listener.port}"
+        yield f'Server ready, "{self._system.site.name}" {self._folder.identity.server_id}'
 
     def drain(self, timeout_s: float) -> Deferred[None]:
         """Stops in good order: no new connections, queries end, everything is on disk."""

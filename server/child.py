@@ -18,7 +18,8 @@ from typing import Any
 
 from model.errors import RewindError
 
-READY = re.compile(r"Listening for client driver connections on port (\d+)$")
+DRIVER_PORT = re.compile(r"Listening for client driver connections on port (\d+)$")
+READY = re.compile(r'Server ready, ".*" [0-9a-f-]{36}$')  # the last line of a start
 ROOT = Path(__file__).parents[1]
 
 
@@ -104,11 +105,14 @@ class ServerProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
+        port = 0
         for line in self._process.stdout:
             with self._changed:
                 self.lines.append(line.rstrip("\n"))
-                if found := READY.match(line.rstrip("\n")):
-                    self.port = int(found[1])
+                if found := DRIVER_PORT.match(self.lines[-1]):
+                    port = int(found[1])
+                elif READY.match(self.lines[-1]):
+                    self.port = port
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
