@@ -56,6 +56,7 @@ class Simulation:
         self.faults = Faults(self)
         self.is_busy = True
         self.has_lost_disk = False
+        self._is_leaving = False
         self._initial = ConfState(tuple(range(1, self.plan.servers + 1)))
         self._histories: dict[int, list[Operation]] = {key: [] for key in range(self.plan.keys)}
         self._recent: dict[int, list[Value]] = {key: [None] for key in range(self.plan.keys)}
@@ -231,7 +232,9 @@ class Simulation:
         core = leader.node.core
         membership = core.tracker.membership
         if membership.is_joint:
-            self.world.after(0.5, self.faults.membership)
+            if not self._is_leaving:
+                self._is_leaving = True
+                self.world.after(0.5, self._leave_joint)
             return False
         members = [self.servers[member] for member in core.tracker.progress]
         able = [server for server in members if not server.is_broken]
@@ -241,6 +244,13 @@ class Simulation:
             and server.node.core.leader_id == leader.id
             for server in able
         )
+
+    def _leave_joint(self) -> None:
+        """What an operator does who finds a joint configuration: end it, and change nothing else."""
+        self._is_leaving = False
+        leader = self.leader()
+        if leader is not None and leader.node.core.tracker.membership.is_joint:
+            self.faults.membership()
 
     def _can_elect(self) -> bool:
         """Whether enough disks are left that a leader must come out."""

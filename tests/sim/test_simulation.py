@@ -31,6 +31,16 @@ def test_the_histories_are_worth_something() -> None:
     assert len({fault for outcome in outcomes for fault in outcome.faults}) > 8
 
 
+def test_a_joint_configuration_at_the_end_is_left_once() -> None:
+    """Thousands of requests were planned while it was looked at, which then changed the members without end."""
+    outcome = run_seed(42056)
+    assert not outcome.violation
+    repaired = next(place for place, line in enumerate(outcome.lines) if line.endswith("everything is repaired"))
+    asked = [line for line in outcome.lines[repaired:] if "is asked for" in line]
+    assert 1 <= len(asked) <= 3
+    assert all(line.endswith("leaving the joint configuration") for line in asked)
+
+
 def test_one_seed_is_one_history() -> None:
     """Also in another process, whose hashes of text differ."""
     here = run_seed(5)
