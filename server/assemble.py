@@ -215,6 +215,10 @@ class Assembly:
             yield f"Listening for administrative HTTP connections on port {self._web.port}"
         yield f'Server ready, "{self._system.site.name}" {self._folder.identity.server_id}'
 
+    def note(self, line: str) -> None:
+        """Puts what is printed into the system table `logs`."""
+        self._recent_log.note(line)
+
     def drain(self, timeout_s: float) -> Deferred[None]:
         """Stops in good order: no new connections, queries end, everything is on disk."""
         return ensureDeferred(self._drain(timeout_s))

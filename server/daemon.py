@@ -140,6 +140,7 @@ class Daemon:
         if self._is_ending:
             return
         for line in self._assembly.announcements():
+            self._assembly.note(line)
             _say(line)
 
     def _fail(self, error: BaseException) -> None:

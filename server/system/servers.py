@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from model import datum as d
@@ -13,6 +14,8 @@ from server.system import fields
 from server.system.registry import Registry
 from server.system.site import SERVERS, Row, Server
 from server.system.table import Change, SystemTable
+
+log = logging.getLogger("rewinddb.server")
 
 CLUSTER: Final = "cluster"  # the catalog's collection: "heartbeat" -> {"heartbeat_timeout_secs"}
 HEARTBEAT_S: Final = 10
@@ -46,9 +49,19 @@ def server_config_table(registry: Registry) -> SystemTable:
         _check_collision(registry.servers(change.catalog), server_id, change.old["name"], document["name"])
         if {"id": server_id, **document} != change.old:
             change.effects.append((int(Kind.PUT_SYSTEM), SERVERS, server_id, document))
+            if document["name"] != change.old["name"]:
+                change.after = _logged(change.old["name"], change.new)
         return change.new
 
     return SystemTable("server_config", rows, write=write, is_listed=True, changes_catalog=True)
+
+
+def _logged(old_name: str, new: Row) -> Callable[[], Row]:
+    def after() -> Row:
+        log.info("Changed server's name from `%s` to `%s`.", old_name, new["name"])
+        return new
+
+    return after
 
 
 def _read_server(new: Row) -> tuple[str, Row]:

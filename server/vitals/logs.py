@@ -61,11 +61,17 @@ class RecentLog(logging.Handler):
         """Keeps a line. The handlers that write it have had their turn."""
         if self._failed is not record:
             self.write_error = None
+        self._keep(LEVELS.get(record.levelname, record.levelname.lower()), message_of(record))
+
+    def note(self, message: str) -> None:
+        """Keeps a line that the server prints, which RethinkDB's log has as a notice."""
+        self._keep("notice", message)
+
+    def _keep(self, level: str, message: str) -> None:
         now_ns = max(self._now_ns(), self._last_ns + 1)
         self._last_ns = now_ns
-        level = LEVELS.get(record.levelname, record.levelname.lower())
-        message = message_of(record)[:MAX_LINE_CHARACTERS]
-        self.lines.append(Line(now_ns, max(0.0, now_ns / 1e9 - self._started_s), level, message))
+        uptime_s = max(0.0, now_ns / 1e9 - self._started_s)
+        self.lines.append(Line(now_ns, uptime_s, level, message[:MAX_LINE_CHARACTERS]))
 
     def _note_failure(self, record: logging.LogRecord) -> None:
         import sys

@@ -79,6 +79,20 @@ def test_lines_at_one_moment_have_times_of_their_own(world: SmallWorld, recent: 
     assert world.run(LOGS.order_by(index=r.desc("id")).limit(1)["message"]) == [f"line {MAX_LINES + 4}"]
 
 
+def test_what_is_printed_is_a_notice(world: SmallWorld, recent: RecentLog) -> None:
+    recent.note('Server ready, "small" 1')
+    assert world.run(LOGS.pluck("level", "message")) == [{"level": "notice", "message": 'Server ready, "small" 1'}]
+
+
+def test_a_new_name_of_a_server_is_logged(world: SmallWorld) -> None:
+    answer = world.run(r.db("rethinkdb").table("server_config").update({"name": "xyz"}, return_changes=True))
+    assert (answer["replaced"], answer["changes"][0]["new_val"]["name"]) == (1, "xyz")
+    line = world.run(LOGS.order_by("timestamp").nth(-1).pluck("level", "message", "server"))
+    assert line == {"level": "info", "message": "Changed server's name from `small` to `xyz`.", "server": "xyz"}
+    world.run(r.db("rethinkdb").table("server_config").update({"tags": ["default", "a"]}))
+    assert world.run(LOGS.count()) == 1
+
+
 def test_a_long_line_is_cut(recent: RecentLog) -> None:
     logging.getLogger("rewinddb.test").error("x" * 100_000)
     assert len(recent.lines[-1].message) == MAX_LINE_CHARACTERS
