@@ -6,6 +6,7 @@ to go are gone.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from consensus.messages import Change, ChangeKind, ConfChange, Transition
@@ -27,6 +28,7 @@ class Faults:
         self._simulation = simulation
         self._world = simulation.world
         self._dice = simulation.world.dice
+        self._impatience = random.Random(simulation.world.seed)
         self.counts: dict[str, int] = {}
 
     def work(self) -> None:
@@ -222,10 +224,15 @@ class Faults:
         return True
 
     def membership(self) -> bool:
-        """Change who belongs to the group."""
+        """Change who belongs to the group; an impatient operator asks for more before the first is done."""
         leader = self._simulation.leader()
-        if leader is None:
+        if leader is None or not self._ask_for_change(leader):
             return False
+        while self._impatience.random() < 0.4 and self._ask_for_change(leader):
+            pass
+        return True
+
+    def _ask_for_change(self, leader: SimServer) -> bool:
         change = self._choose_change(leader)
         if change is None:
             return False

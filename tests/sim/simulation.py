@@ -19,6 +19,7 @@ from tests.sim.server import SimServer
 from tests.sim.world import Violation, World
 
 SETTLE_S = 90.0
+LEAVE_AFTER_S = 0.5  # how long an operator looks at a joint configuration before it is ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ class Simulation:
         if membership.is_joint:
             if not self._is_leaving:
                 self._is_leaving = True
-                self.world.after(0.5, self._leave_joint)
+                self.world.after(LEAVE_AFTER_S, self._leave_joint)
             return False
         members = [self.servers[member] for member in core.tracker.progress]
         able = [server for server in members if not server.is_broken]

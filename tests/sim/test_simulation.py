@@ -6,12 +6,15 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from tests.sim import __main__ as command
 from tests.sim.plan import plan_of
-from tests.sim.simulation import run_seed
+from tests.sim.simulation import LEAVE_AFTER_S, run_seed
+from tests.sim.world import Planned, World
 
 SEEDS = range(1, 1 + int(os.environ.get("REWINDDB_SIM_SEEDS", "20")))
 
@@ -31,14 +34,19 @@ def test_the_histories_are_worth_something() -> None:
     assert len({fault for outcome in outcomes for fault in outcome.faults}) > 8
 
 
-def test_a_joint_configuration_at_the_end_is_left_once() -> None:
-    """Thousands of requests were planned while it was looked at, which then changed the members without end."""
-    outcome = run_seed(42056)
-    assert not outcome.violation
-    repaired = next(place for place, line in enumerate(outcome.lines) if line.endswith("everything is repaired"))
-    asked = [line for line in outcome.lines[repaired:] if "is asked for" in line]
-    assert 1 <= len(asked) <= 3
-    assert all(line.endswith("leaving the joint configuration") for line in asked)
+def test_a_joint_configuration_at_the_end_is_left_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at it planned a request, thousands in all, which went on to change the members without end."""
+    planned = []
+    after = World.after
+
+    def note(world: World, delay: float, call: Callable[..., object], *arguments: Any) -> Planned:
+        if delay == LEAVE_AFTER_S:
+            planned.append(call)
+        return after(world, delay, call, *arguments)
+
+    monkeypatch.setattr(World, "after", note)
+    assert not run_seed(187).violation
+    assert 1 <= len(planned) <= 2
 
 
 def test_one_seed_is_one_history() -> None:
