@@ -27,7 +27,7 @@ _CLEAN_ZONE: Final = re.compile(r"[+-](?:[01][0-9]|2[0-4]):[0-5][0-9]\Z")
 _LAST_INT: Final = 2**53
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN_ISO8601: Final = re.compile(
-    r"(?:1[4-9]|[2-9]\d)\d\d-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d[+-](?:0\d|1[0-1]):[0-5]\d\Z", re.ASCII
+    r"(?:1[4-9]|[2-9]\d)\d\d-\d\d-\d\dT[0-2]\d:[0-5]\d:[0-5]\d(?:\.\d{1,6})?[+-](?:0\d|1[0-1]):[0-5]\d\Z", re.ASCII
 )
 
 
@@ -182,14 +182,22 @@ def from_parts(
 
 
 def _from_plain_iso8601(text: str) -> dict[str, Any] | None:
-    """The time in `YYYY-MM-DDThh:mm:ss+hh:mm`, the form that drivers write; None if it has any peculiarity."""
-    if len(text) != 25 or _PLAIN_ISO8601.match(text) is None or text[19:] == "-00:00":
+    """The time in `YYYY-MM-DDThh:mm:ss.ssssss+hh:mm`, the form that drivers write, with a fraction or without.
+
+    None if it has any peculiarity: then the long way, which takes ten times as long, tells what of it.
+    """
+    zone = text[-6:]
+    if _PLAIN_ISO8601.match(text) is None or zone == "-00:00":
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        since = datetime.fromisoformat(text) - _EPOCH
     except ValueError:
         return None
-    return {PTYPE_KEY: TIME, "epoch_time": int(moment.timestamp()), "timezone": text[19:]}
+    micros = since.microseconds
+    epoch: float = since.days * 86_400 + since.seconds
+    if micros:
+        epoch = _number(to_milliseconds((epoch * _SECOND + micros) / 1e6))
+    return {PTYPE_KEY: TIME, "epoch_time": epoch, "timezone": zone}
 
 
 def from_iso8601(text: str, default_timezone: str = "") -> dict[str, Any]:

@@ -51,6 +51,18 @@ def test_iso8601_text_reads_back_as_the_same_time(moment, zone):
         assert datetime.fromisoformat(pseudo_time.to_iso8601(time)).astimezone(UTC) is not None
 
 
+@given(
+    st.datetimes(datetime(1400, 1, 1), datetime(9999, 12, 31, 23, 59, 59)),
+    st.one_of(st.just(""), st.from_regex(r"\A\.[0-9]{1,6}\Z")),
+    offsets,
+)
+def test_the_form_that_drivers_write_is_read_as_any_other(moment, fraction, zone):
+    """It goes a short way; a zone without a colon is read letter by letter."""
+    text = moment.replace(microsecond=0).isoformat() + fraction
+    if zone != "-00:00":
+        assert pseudo_time.from_iso8601(text + zone) == pseudo_time.from_iso8601(text + zone.replace(":", ""))
+
+
 @given(moments, offsets)
 def test_a_day_and_the_time_of_day_make_the_time(moment, zone):
     time = time_of(moment, zone)
