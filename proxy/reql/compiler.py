@@ -135,7 +135,8 @@ class Compiler:
 
     def _compile_literal(self, raw: Any, path: Path) -> Node:
         if raw.__class__ is dict:
-            constant = literal(raw)
+            # With a limit of its own the query looks at each of the object's arrays.
+            constant = MISSING if "array_limit" in self.global_optargs else literal(raw)
             if constant is MISSING:
                 return self._compile_object(raw, path)
             return constant_node(constant, path, raw)

@@ -240,7 +240,9 @@ def _default(writer: _Writer, node: Node, depth: int) -> _Text:
     if len(node.arguments) != 2:
         raise _NoCode
     value, instead = node.arguments
-    if value.term not in (Term.BRACKET, Term.GET_FIELD) or instead.constant is MISSING:
+    if value.term not in (Term.BRACKET, Term.GET_FIELD):
+        raise _NoCode
+    if instead.constant is MISSING and instead.raw.__class__ is not Parameter:
         raise _NoCode
     if len(value.arguments) != 2 or not writer.is_row(value.arguments[0]):
         raise _NoCode

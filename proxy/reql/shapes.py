@@ -17,18 +17,32 @@ from proxy.reql.ids import Term
 from proxy.reql.literals import literal
 from proxy.reql.nodes import MISSING, Parameter
 
-ALL: Final = range(1, 1 << 30)
+ALL: Final = range(1 << 30)
+REST: Final = range(1, 1 << 30)
 
 # Which arguments of a term are lifted when they are literals.
 LIFTED: Final[dict[int, range]] = {
     **{
         int(term): ALL
         for term in (
-            Term.GET_ALL, Term.EQ, Term.NE, Term.LT, Term.LE, Term.GT, Term.GE, Term.ADD, Term.SUB, Term.MUL,
-            Term.DIV, Term.CONTAINS,
+            Term.EQ, Term.NE, Term.LT, Term.LE, Term.GT, Term.GE, Term.ADD, Term.SUB, Term.MUL, Term.DIV, Term.MOD,
+            Term.CONTAINS, Term.EPOCH_TIME, Term.POINT, Term.DISTANCE, Term.RANGE,
         )
     },
-    **{int(term): range(1, 2) for term in (Term.GET, Term.LIMIT, Term.SKIP, Term.INSERT, Term.UPDATE, Term.REPLACE)},
+    **{
+        int(term): REST
+        for term in (
+            Term.GET_ALL, Term.MERGE, Term.BRANCH, Term.APPEND, Term.PREPEND, Term.SET_INSERT, Term.SET_UNION,
+            Term.SET_INTERSECTION, Term.SET_DIFFERENCE, Term.DIFFERENCE, Term.INSERT_AT, Term.CHANGE_AT,
+            Term.DELETE_AT, Term.SPLICE_AT, Term.SLICE, Term.NTH, Term.SAMPLE, Term.MATCH, Term.SPLIT, Term.DURING,
+            Term.DEFAULT, Term.GET_INTERSECTING, Term.GET_NEAREST, Term.INTERSECTS, Term.INCLUDES,
+        )
+    },
+    **{
+        int(term): range(1, 2)
+        for term in (Term.GET, Term.LIMIT, Term.SKIP, Term.INSERT, Term.UPDATE, Term.REPLACE, Term.FILTER)
+    },
+    **{int(term): range(1) for term in (Term.MAP, Term.CONCAT_MAP, Term.FOR_EACH)},
     int(Term.BETWEEN): range(1, 3),
 }  # fmt: skip
 
@@ -69,9 +83,23 @@ def lift(query: list[Any]) -> tuple[Key | None, list[Any]]:
         text = orjson.dumps(query)
     except (Unshaped, TypeError):  # orjson writes 254 levels, and says of more that it is a TypeError
         return None, parameters
-    if len(text) > MAX_KEY_BYTES:
+    if len(text) > MAX_KEY_BYTES or (len(query) > 2 and _is_over_array_limit(query[2], parameters)):
         return None, parameters
     return (len(parameters), text), parameters
+
+
+def _is_over_array_limit(optargs: Any, parameters: list[Any]) -> bool:
+    """Whether a lifted literal has an array that the query itself does not allow: compiling it tells which."""
+    if optargs.__class__ is not dict or "array_limit" not in optargs:
+        return False
+    limit = optargs["array_limit"]
+    return limit.__class__ is not int or any(_has_longer_array(value, limit) for value in parameters)
+
+
+def _has_longer_array(value: Any, limit: int) -> bool:
+    if value.__class__ is list:
+        return len(value) > limit or any(_has_longer_array(item, limit) for item in value)
+    return value.__class__ is dict and any(_has_longer_array(item, limit) for item in value.values())
 
 
 def _lift_members(raw: dict[str, Any], parameters: list[Any], names: dict[int, int]) -> None:
@@ -136,13 +164,13 @@ def _is_name(raw: list[Any]) -> bool:
 
 
 def _lift_values(raw: Any, parameters: list[Any]) -> None:
-    """Lifts the strings and numbers out of an object that is written, or out of the one that a function makes."""
+    """Lifts strings, numbers and arrays out of an object that is written, or out of the one that a function makes."""
     if raw.__class__ is list and len(raw) > 1 and raw[0] == 69:  # FUNC, whose arguments `_rename` has checked
         raw = raw[1][1]
     if raw.__class__ is not dict or "$reql_type$" in raw:
         return
     for name, value in raw.items():
-        if value.__class__ is str or value.__class__ is int or value.__class__ is float:
+        if value.__class__ is str or value.__class__ is int or value.__class__ is float or value.__class__ is list:
             value = literal(value)
             if value is not MISSING:
                 raw[name] = Parameter((0, len(parameters)))
