@@ -19,9 +19,8 @@ from model.kinds import BINARY, MINVAL, PTYPE_KEY, Datum, Extremum
 
 TRUNCATE_AT: Final = 300  # bytes of a datum that fit in a message
 
-_UNLIKE_RAPIDJSON: Final = re.compile(
-    rb"\d[.eE][+-]?\d|\\u00[01][0-9a-f]"
-)  # may also hit text in a string: only slower
+# Fractions, exponents, control characters; it may also hit text in a string, which is only slower.
+_UNLIKE_RAPIDJSON: Final = re.compile(rb"\d[.eE][+-]?\d|\\u00[01][0-9a-f]")
 
 
 def number_text(number: int | float) -> str:
