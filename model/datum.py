@@ -280,6 +280,12 @@ def merge(left: Datum, right: Datum) -> Datum:
     return checked_object(merged) if PTYPE_KEY in merged else merged
 
 
+def check_layer(layer: Datum) -> None:
+    """Raises RethinkDB's error for a whole object of a pseudo-type that is to be merged into another object."""
+    if type(layer) is dict and PTYPE_KEY in layer and is_object(layer) and layer[PTYPE_KEY] != LITERAL:
+        raise ReqlQueryLogicError(f"Cannot merge objects of type `{type_name(layer)}`.")
+
+
 def merge_plain(left: Datum, right: Datum) -> Datum:
     """`merge` where it is known that there are no literals in `right`: only fields that both have are looked at."""
     if type(left) is not dict or type(right) is not dict or PTYPE_KEY in left or PTYPE_KEY in right:

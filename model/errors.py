@@ -20,17 +20,20 @@ what goes wrong inside; `proxy/fibers` alone turns them into ReQL errors.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 Frame = int | str
 Path = tuple[Frame, ...]
+
+
+THE_TERM: Final = -1
 
 
 class ReqlError(Exception):
     """What a driver is told. `path` is None until the failing term's place is known.
 
     `at` names the argument (index) or optarg (name) of the running term that is to blame; the compiler turns
-    it into a path. Without it the term itself is to blame.
+    it into a path. Without it the term itself is to blame, and with THE_TERM, too, whichever argument it looked at.
     """
 
     response_type: ClassVar[int] = 18
@@ -41,6 +44,10 @@ class ReqlError(Exception):
         self.message = message
         self.path = path
         self.at = at
+
+    def reworded(self, message: str, path: Path | None = None, at: Frame | None = None) -> ReqlError:
+        """The same error in other words, and perhaps of another place."""
+        return type(self)(message, path, at)
 
 
 class ReqlClientError(ReqlError):

@@ -154,6 +154,8 @@ def default_zone(text: str) -> str:
         return "+00:00"
     if not name and (found := zone_or_none(shown)) is not None:
         return found
+    if not name and hours and int(hours) >= 100:
+        raise ReqlQueryLogicError(f"Error in time logic: Offset out of range: {int(hours)}:{int(minutes or 0):02}:00.")
     raise ReqlQueryLogicError(f"Invalid ISO 8601 timezone: `{shown}`.")
 
 

@@ -152,13 +152,13 @@ def _date_of(micros: int) -> date:
 
 
 def _day_start(year: int, month: int, day: int) -> int:
-    """Microseconds from 1970 to the start of a day; raises Boost's errors."""
-    if not 1400 <= year <= 9999:
-        raise _calendar_error("Year is out of valid range: 1400..9999")
-    if not 1 <= month <= 12:
-        raise _calendar_error("Month number is out of range 1..12")
+    """Microseconds from 1970 to the start of a day; raises Boost's errors, in the order in which Boost finds them."""
     if not 1 <= day <= 31:
         raise _calendar_error("Day of month value is out of range 1..31")
+    if not 1 <= month <= 12:
+        raise _calendar_error("Month number is out of range 1..12")
+    if not 1400 <= year <= 9999:
+        raise _calendar_error("Year is out of valid range: 1400..9999")
     try:
         ordinal = date(year, month, day).toordinal()
     except ValueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from model.datum import print_datum
-from model.errors import ReqlNonExistenceError
+from model.errors import Frame, Path, ReqlNonExistenceError
 
 
 class NoAttribute(ReqlNonExistenceError):
@@ -27,6 +27,10 @@ class NoAttribute(ReqlNonExistenceError):
     @message.setter
     def message(self, text: str) -> None:
         """ReqlError sets it; there is nothing to keep."""
+
+    def reworded(self, message: str, path: Path | None = None, at: Frame | None = None) -> ReqlNonExistenceError:
+        """Which shows no row of its own any more."""
+        return ReqlNonExistenceError(message, path, at)
 
     def __str__(self) -> str:
         return self.message

@@ -17,7 +17,7 @@ def closed_function(function: Func) -> list[Any]:
     """The raw FUNC term of a function value, closed over the variables that it captured."""
     if function.raw is None:
         raise ReqlQueryLogicError("This function cannot be stored.")
-    captured = {name: function.env.slots[slot] for name, slot in function.captured.items()}
+    captured = {name: function.env.slots[slot] for name, slot in function.captured.variables.items()}
     closed = _close(function.raw, captured)
     assert isinstance(closed, list)
     return closed

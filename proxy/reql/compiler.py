@@ -10,16 +10,24 @@ a path of its own into one made by the server, `Compiled(node)` an already compi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from model import datum as d
 from model.errors import Path, ReqlCompileError
 from proxy.reql.calling import call_runner
 from proxy.reql.ids import Term
 from proxy.reql.literals import has_terms, literal
-from proxy.reql.nodes import MISSING, At, Compiled, Node, Parameter, constant_node, located
+from proxy.reql.nodes import MISSING, At, Captures, Compiled, Node, Parameter, constant_node, located, taken
 from proxy.reql.registry import FORBIDS_WRITES, TERMS, WRITES_OR_META, TermSpec
 from proxy.reql.values import PLAIN, Func, SingleSelection, as_datum
+
+AGGREGATIONS: Final = frozenset({Term.COUNT, Term.SUM, Term.AVG, Term.MIN, Term.MAX, Term.REDUCE})
+_GIVE_OBJECTS: Final = frozenset(
+    {
+        Term.BINARY, Term.DOWNCASE, Term.GET, Term.INFO, Term.MAKE_OBJ, Term.MATCH, Term.OBJECT, Term.TO_GEOJSON,
+        Term.TO_JSON_STRING, Term.TYPE_OF, Term.UPCASE,
+    }
+)  # fmt: skip
 
 
 class Scope:
@@ -148,14 +156,14 @@ class Compiler:
             return constant_node(constant, path, raw)
         literal_ok = self._literal_ok
         nodes = {key: self.child(value, (*path, key), Term.MAKE_OBJ, False, literal_ok) for key, value in raw.items()}
-        runs = [(key, node.run, node.path) for key, node in nodes.items()]
+        runs = [(key, nodes[key].run, nodes[key]) for key in sorted(nodes)]  # whose first error is the query's
 
         def run(env: Any) -> Any:
             out = {}
-            for key, evaluate, at in runs:
+            for key, evaluate, node in runs:
                 value = evaluate(env)
                 if value.__class__ not in PLAIN:
-                    value = located(as_datum, env, value, at)
+                    value = taken(as_datum, env, value, node, path)
                 out[key] = value
             if "$reql_type$" in out:
                 return located(_object, env, out, path)
@@ -177,7 +185,11 @@ class Compiler:
         optargs = self.compile_optargs(spec, raw_optargs, path)
         determinism = spec.determinism | _join(arguments) | _join(optargs.values())
         run = call_runner(spec, arguments, optargs, path, has_args)
-        return Node(run, spec.id, path, raw, determinism, arguments=arguments, optargs=optargs)
+        node = Node(run, spec.id, path, raw, determinism, arguments=arguments, optargs=optargs)
+        counts_some = spec.id is Term.COUNT and len(arguments) > 1  # which is a filter of its own, then
+        if spec.id in AGGREGATIONS and "index" not in optargs and not counts_some and _is_sequence(arguments):
+            node.made_by = lambda env: _source_of(arguments[0])
+        return node
 
     def compile_optargs(self, spec: TermSpec, raw_optargs: dict[str, Any], path: Path) -> dict[str, Node]:
         """The optargs given to the term itself, then those of its optargs that are given globally."""
@@ -213,6 +225,19 @@ class Compiler:
             self.scope = outer
 
 
+def _is_sequence(arguments: list[Node]) -> bool:
+    """Whether what is aggregated is one, as far as its term tells: `count` also takes strings and objects."""
+    node = arguments[0]
+    return node.term not in _GIVE_OBJECTS and node.constant.__class__ not in (str, dict) and node.term != Term.ARGS
+
+
+def _source_of(node: Node) -> Node:
+    """The term that an aggregation's value has its place from: its sequence, or what that is a part of."""
+    while node.term in (Term.LIMIT, Term.SLICE, Term.SKIP):
+        node = node.arguments[0]
+    return node
+
+
 def _join(nodes: Any) -> int:
     determinism = 0
     for node in nodes:
@@ -229,10 +254,11 @@ def _object(env: Any, value: dict[str, Any]) -> Any:
     return d.checked_object(value)
 
 
-def make_func(env: Any, slots: tuple[int, ...], body: Node, raw: Any, captured: dict[int, int]) -> Func:
-    """A function value over a compiled body; `captured` are the variables it may see from outside."""
+def make_func(env: Any, slots: tuple[int, ...], body: Node, raw: Any, captured: Captures) -> Func:
+    """A function value over a compiled body."""
     matches = body.term in (Term.MAKE_OBJ, Term.DATUM)
     func = Func(env, slots, body.run, body.path, body.determinism, raw, matches, captured)
+    func.maker = body
     if len(slots) == 1:
         func.body = body
     return func

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from model.errors import Path, ReqlError
+from model.errors import THE_TERM, Frame, Path, ReqlError
 from proxy.reql.ids import Term
 
 Run = Callable[[Any], Any]
@@ -21,13 +21,14 @@ class Parameter(list[int]):
 class Node:
     """A compiled term. `constant` is its value if it is a literal, else MISSING.
 
+    made_by: of a term that hands on a value of another, gives that one's node (see `place_of`).
     slot: of a variable, where its value is. code: of a function's body, what `rowcode` made of it. at_once: of a write,
     as `run`, but it never waits, and gives None, with nothing done, where the general way is needed (see `one_row`).
     """
 
     __slots__ = (
-        "arguments", "at_once", "code", "constant", "determinism", "has_no_code", "optargs", "path", "raw", "run",
-        "slot", "term",
+        "arguments", "at_once", "code", "constant", "determinism", "has_no_code", "made_by", "optargs", "path", "raw",
+        "run", "slot", "term",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +54,21 @@ class Node:
         self.code: Any = None
         self.has_no_code = False
         self.at_once: Run | None = None
+        self.made_by: Callable[[Any], Node | None] | None = None
+
+
+class Captures(NamedTuple):
+    """What a function sees from outside: its variables by name, and `r.row`, with their slots (var_scope_t).
+
+    implicit_depth: how many functions around it give `r.row` a meaning. implicit_slot: -1 if it does not use it.
+    """
+
+    variables: dict[int, int]
+    implicit_depth: int
+    implicit_slot: int
+
+
+NOTHING_CAPTURED: Final = Captures({}, 0, -1)
 
 
 class At:
@@ -76,6 +92,37 @@ class Compiled:
 
 def constant_node(value: Any, path: Path, raw: Any) -> Node:
     return Node(lambda env: value, Term.DATUM, path, raw, constant=value)
+
+
+def place_of(env: Any, node: Node) -> Path:
+    """Where the value that `node` gave last was made, which is what RethinkDB blames for a value of a wrong type: a
+    branch hands on its choice's value, an aggregation has the place of its sequence (val_t's backtrace)."""
+    while node.made_by is not None:
+        maker = node.made_by(env)
+        if maker is None:
+            break
+        node = maker
+    return node.path
+
+
+def taken(convert: Callable[[Any, Any], Any], env: Any, value: Any, node: Node, path: Path) -> Any:
+    """convert(env, value) for the term at `path`, which is blamed if a row cannot be read; else who made the value."""
+    try:
+        return convert(env, value)
+    except ReqlError as error:
+        if error.path is None:
+            error.path = path if error.at == THE_TERM else place_of(env, node)
+        raise
+
+
+def argument(convert: Callable[[Any, Any], Any], env: Any, value: Any, at: Frame) -> Any:
+    """convert(env, value) for argument or optarg `at` of the running term, which is named as the one to blame."""
+    try:
+        return convert(env, value)
+    except ReqlError as error:
+        if error.at != THE_TERM:
+            error.at = at
+        raise
 
 
 def located(convert: Callable[[Any, Any], Any], env: Any, value: Any, path: Path) -> Any:

@@ -119,7 +119,6 @@ def change_runner(node: Node, rule_of: Callable[[Any], Callable[[Any], Any]]) ->
     def write(env: Any) -> dict[str, Any] | None:
         if env.permissions is not None:
             return None
-        rule = rule_of(env)
         source = find(env).source
         row_key = key_of(env)
         if (
@@ -133,6 +132,7 @@ def change_runner(node: Node, rule_of: Callable[[Any], Callable[[Any], Any]]) ->
         new: Any = None
         fibers, env.fibers = env.fibers, UNBROKEN
         try:
+            rule = rule_of(env)
             key = primary_key_bytes(row_key)
             old_text = env.data.get_head(table_id, key)
             if old_text is not None:

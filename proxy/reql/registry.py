@@ -54,6 +54,8 @@ class TermSpec:
     streams alone (the term works on them) and maps over grouped data, "never" does neither.
     passes_literal: `r.literal` may stand inside its arguments.
     wants_path: the body takes the term's own path as keyword `path`, for what fails after it has returned.
+    optargs_after: how many arguments are looked at before the optargs are, in the order in which they are declared
+    here; None for all of them. What is looked at first fails first.
     """
 
     id: Term
@@ -66,6 +68,7 @@ class TermSpec:
     determinism: int = ALWAYS
     passes_literal: bool = False
     wants_path: bool = False
+    optargs_after: int | None = None
     body: Callable[..., Any] | None = None
     compile: Callable[..., Any] | None = None
 
@@ -119,7 +122,9 @@ def term(
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
         low, high = _bounds(args)
         _add(
-            TermSpec(id, name, low, high, takes, optargs or {}, grouped, determinism, passes_literal, wants_path, body)
+            TermSpec(
+                id, name, low, high, takes, optargs or {}, grouped, determinism, passes_literal, wants_path, None, body
+            )
         )
         return body
 

@@ -88,6 +88,10 @@ class Stream(Value):
         """Whether it is known already that nothing comes after the rows that were given."""
         return False
 
+    def is_exhausted(self) -> bool:
+        """Whether RethinkDB knows without reading that it has no rows, as `order_by` asks (is_exhausted there)."""
+        return False
+
     def close(self) -> None:
         """Gives back what the source holds."""
 
@@ -248,6 +252,9 @@ class ArrayStream(Stream):
         """Whether there is nothing left."""
         return self._at >= len(self._items)
 
+    def is_exhausted(self) -> bool:
+        return self.is_empty and not self.operations
+
     def source_chunk(self, env: Any) -> Rows | None:
         at = self._at
         if at >= len(self._items):
@@ -287,6 +294,9 @@ class TextRows(Stream):
     def is_empty(self) -> bool:
         """Whether there is nothing left."""
         return self._at >= len(self._texts)
+
+    def is_exhausted(self) -> bool:
+        return self.is_empty and not self.operations
 
     def source_texts(self, env: Any) -> list[bytes] | None:
         at = self._at

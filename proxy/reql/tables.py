@@ -22,6 +22,7 @@ from proxy.reql.traffic import Traffic
 from proxy.reql.values import Table, TableSlice
 
 FIRST_ENTRIES: Final = 64  # of an index at first: they are small, and a lookup is to come to its end in one chunk
+NOWHERE: Final = (b"", b"")  # a range without keys
 MOST_RANGES: Final = 32  # of an index that are looked into between two breaths
 
 
@@ -99,14 +100,17 @@ class StoredTable:
         return index
 
     def stream(self, env: Any, table: Table, part: TableSlice) -> Stream:
-        """The rows of a slice, in the slice's order if it has one."""
-        if part.index is None or part.index == self.primary_key:
-            bounds = key_range(part.low, part.high, part.low_open, part.high_open, primary=True)
-            scan: Stream = TableScan(self, bounds, part)
-        else:
-            index = self.ordered_index(env, part.index)
-            bounds = key_range(part.low, part.high, part.low_open, part.high_open)
-            scan = IndexScan(self, index, bounds, part)
+        """The rows of a slice, in the slice's order if it has one. What cannot be read fails when it is read."""
+        try:
+            if part.index is None or part.index == self.primary_key:
+                bounds = key_range(part.low, part.high, part.low_open, part.high_open, primary=True)
+                scan: Stream = TableScan(self, bounds, part)
+            else:
+                index = self.ordered_index(env, part.index)
+                bounds = key_range(part.low, part.high, part.low_open, part.high_open)
+                scan = IndexScan(self, index, bounds, part)
+        except ReqlError as error:
+            scan = TableScan(self, NOWHERE, part) if part.is_empty else UnreadableRows(error)
         scan.ordered = part.sorting != 0
         return scan
 
@@ -115,11 +119,11 @@ class StoredTable:
         if index_name is None or index_name == self.primary_key:
             return KeyedRows(self, [primary_key_bytes(key) for key in keys], keys)
         try:
-            index = self.ordered_index(env, index_name)
+            self.index(env, index_name)
+            ranges = list(map(_entries, keys))
+            return KeyedIndexRows(self, self.ordered_index(env, index_name), keys, ranges)
         except ReqlError as error:
-            error.path = ()  # found out by the reading, as for keys
             return UnreadableRows(error)
-        return KeyedIndexRows(self, index, keys)
 
 
 class TableScan(Stream):
@@ -158,6 +162,9 @@ class TableScan(Stream):
 
     def is_over(self) -> bool:
         return self._done and not self._expanding
+
+    def is_exhausted(self) -> bool:
+        return self.part.is_empty
 
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
@@ -224,6 +231,9 @@ class IndexScan(Stream):
     def is_over(self) -> bool:
         return self._done and not self._expanding
 
+    def is_exhausted(self) -> bool:
+        return self.part.is_empty
+
     def source_chunk(self, env: Any) -> Rows | None:
         texts = self.source_texts(env)
         return None if texts is None else list(map(d.loads, texts))
@@ -261,12 +271,8 @@ class KeyedRows(Stream):
 
 
 def _entries(key: Any) -> tuple[bytes, bytes]:
-    """The range of an index's entries under a key. What cannot be one is found out by the reading, which is no term."""
-    try:
-        return prefix_range(bound_key(key, primary=False))
-    except ReqlError as error:
-        error.path = ()
-        raise
+    """The range of an index's entries under a key."""
+    return prefix_range(bound_key(key, primary=False))
 
 
 class KeyedIndexRows(Stream):
@@ -275,12 +281,12 @@ class KeyedIndexRows(Stream):
     __slots__ = ("_high", "_limit", "_low", "_ranges", "_wanted", "index", "keys", "source")
     has_texts = True
 
-    def __init__(self, source: StoredTable, index: Index, keys: list[Any]) -> None:
+    def __init__(self, source: StoredTable, index: Index, keys: list[Any], ranges: list[tuple[bytes, bytes]]) -> None:
         super().__init__()
         self.source = source
         self.index = index
         self.keys = keys
-        self._ranges = sorted(map(_entries, keys), reverse=True)
+        self._ranges = sorted(ranges, reverse=True)
         self._low = self._high = b""  # what is left of a range that was begun
         self._wanted = self._limit = FIRST_ENTRIES
 
@@ -319,13 +325,18 @@ class KeyedIndexRows(Stream):
         return None if texts is None else list(map(d.loads, texts))
 
 
+STORED: Final = (TableScan, IndexScan, KeyedRows, KeyedIndexRows)
+"""Rows as they are stored: what RethinkDB's shards read, and work on themselves."""
+
+
 class UnreadableRows(Stream):
-    """What cannot be read, which only who reads it is told."""
+    """What cannot be read, which only who reads it is told. It is found out by the reading, which is no term."""
 
     __slots__ = ("error",)
 
     def __init__(self, error: ReqlError) -> None:
         super().__init__()
+        error.path = ()
         self.error = error
 
     def source_chunk(self, env: Any) -> Rows | None:

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from model import datum as d
 from model import order
-from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.errors import THE_TERM, Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
 from model.printing import truncate
 from proxy.reql.env import Env, TableSource
-from proxy.reql.nodes import Node
+from proxy.reql.nodes import NOTHING_CAPTURED, Captures, Node, place_of
 from proxy.reql.registry import ALWAYS, fail_limit
 from proxy.reql.rowcode import MIN_ROWS, RowCode, row_code
 
@@ -104,6 +104,13 @@ class TableSlice(Value):
         endless = self.low is d.MINVAL and self.high is d.MAXVAL
         return not (endless and self.low_open and self.high_open)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no key can lie between the bounds (datum_range_t::is_empty)."""
+        if (sign := order.compare(self.low, self.high)) != 0:
+            return sign > 0
+        return self.low_open or self.high_open
+
     def describe(self) -> str:
         return f"SELECTION ON table({self.table.name})"
 
@@ -166,7 +173,7 @@ class SingleSelection(Value):
     def datum(self) -> Any:
         if not self._loaded:
             if self._find is not None:
-                self._text = self._find()
+                self._text = self._found(self._find)
                 self._find = None
             if self._text is not None:
                 self._datum = d.loads(self._text)
@@ -174,6 +181,14 @@ class SingleSelection(Value):
                     self._key = self._datum[self.table.source.primary_key]
             self._loaded = True
         return self._datum
+
+    @staticmethod
+    def _found(find: Callable[[], bytes | None]) -> bytes | None:
+        try:
+            return find()
+        except ReqlError as error:
+            error.at = THE_TERM  # whichever looks at the row
+            raise
 
     def describe(self) -> str:
         return d.print_datum(self.datum())
@@ -196,10 +211,12 @@ class Grouped(Value):
 class Func(Value):
     """A function. `run(env)` is its body, which finds the arguments in `env.slots`; arity 0 takes any number.
 
-    body: the compiled body of a function of one argument, of which code may be made.
+    body: the compiled body of a function of one argument, of which code may be made. maker: the body of any function.
     """
 
-    __slots__ = ("arity", "body", "captured", "determinism", "env", "matches_object", "path", "raw", "run", "slots")
+    __slots__ = (
+        "arity", "body", "captured", "determinism", "env", "maker", "matches_object", "path", "raw", "run", "slots",
+    )  # fmt: skip
     type_label = "FUNCTION"
 
     def __init__(
@@ -211,11 +228,12 @@ class Func(Value):
         determinism: int,
         raw: Any = None,
         matches_object: bool = False,
-        captured: dict[int, int] | None = None,
+        captured: Captures = NOTHING_CAPTURED,
     ) -> None:
         self.env = env
         self.body: Node | None = None
-        self.captured = captured or {}  # variables of outer functions: name to slot
+        self.maker: Node | None = None
+        self.captured = captured
         self.slots = slots
         self.arity: int | None = len(slots)
         self.run = run
@@ -289,7 +307,10 @@ class Func(Value):
             return as_datum(self.env, value)
         except ReqlError as error:
             if error.path is None:
-                error.path = self.path
+                if error.at == THE_TERM:
+                    error.path = self.path[:-1]  # the function itself looked at the row
+                else:
+                    error.path = self.path if self.maker is None else place_of(self.env, self.maker)
             raise
 
 
@@ -328,7 +349,7 @@ def describe(value: Any) -> str:
 
 
 def describe_short(value: Any) -> str:
-    """`describe`, cut as RethinkDB cuts long texts in messages (trunc_print)."""
+    """`describe`, cut as RethinkDB cuts it."""
     return truncate(describe(value))
 
 
@@ -336,7 +357,12 @@ def wrong_kind(expected: str, value: Any) -> ReqlQueryLogicError:
     """RethinkDB's type error between kinds of values (`rcheck_literal_type`)."""
     absent = value is None or (value.__class__ is SingleSelection and value.datum() is None)
     error = ReqlNonExistenceError if absent else ReqlQueryLogicError
-    return error(f"Expected type {expected} but found {type_label(value)}:\n{describe(value)}")
+    try:
+        found = describe(value)
+    except ReqlError as unprintable:  # which is the error then, and that of the term that looked
+        unprintable.at = THE_TERM
+        raise
+    return error(f"Expected type {expected} but found {type_label(value)}:\n{found}")
 
 
 def wrong_type(expected: str, value: Any) -> ReqlQueryLogicError:
@@ -354,10 +380,19 @@ def as_datum(env: Any, value: Any) -> Any:
     raise wrong_kind("DATUM", value)
 
 
+def _datum_of(env: Any, value: Any) -> Any:
+    """`as_datum` for who wants one type: a row that cannot be read is blamed on its own term then (val_t::as_num)."""
+    try:
+        return as_datum(env, value)
+    except ReqlError as error:
+        error.at = None
+        raise
+
+
 def as_number(env: Any, value: Any) -> int | float:
     if value.__class__ is int or value.__class__ is float:
         return value
-    value = as_datum(env, value)
+    value = _datum_of(env, value)
     if value.__class__ is int or value.__class__ is float:
         return value
     raise wrong_type("NUMBER", value)
@@ -373,26 +408,17 @@ def as_integer(env: Any, value: Any) -> int:
 def as_string(env: Any, value: Any) -> str:
     if value.__class__ is str:
         return value
-    value = as_datum(env, value)
+    value = _datum_of(env, value)
     if value.__class__ is str:
         return value
     raise wrong_type("STRING", value)
-
-
-def string_at(env: Any, value: Any, at: int | str) -> str:
-    """A string; what is none blames argument or optarg `at`."""
-    try:
-        return as_string(env, value)
-    except ReqlError as error:
-        error.at = at
-        raise
 
 
 def as_bool(env: Any, value: Any) -> bool:
     """RethinkDB's truth: everything is true but false and null."""
     if value.__class__ is bool:
         return value
-    value = as_datum(env, value)
+    value = _datum_of(env, value)
     if value.__class__ is bool:
         return value
     return value is not None

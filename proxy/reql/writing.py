@@ -15,6 +15,7 @@ from model.effect import DELETE_ROW, PUT_ROW, Effect
 from model.errors import ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
 from model.exact_bytes import exact
 from model.keys import primary_key_bytes
+from model.pseudo_time import make_time
 from proxy.reql.tables import StoredTable
 from proxy.reql.values import Func, Table
 
@@ -271,17 +272,15 @@ class RowWriter:
 
     def _apply_hook(self, old: Any, new: Any) -> Any:
         assert self._hook is not None
-        primary_key = self._primary_key
         row = new if new is not None else old
-        key = row.get(primary_key) if row.__class__ is dict else None
-        context = {
-            "primary_key": key,
-            "timestamp": {"$reql_type$": "TIME", "epoch_time": self._env.now_s(), "timezone": "+00:00"},
-        }
+        if row is not None:
+            d.expect(row, "OBJECT")
+        key = None if row is None else row.get(self._primary_key)
+        context = {"primary_key": key, "timestamp": make_time(self._env.now_s())}
         try:
             modified = self._hook.datum(context, old, new)
         except ReqlRuntimeError as error:
-            raise type(error)(f"Error in write hook: {error.message}") from error
+            raise error.reworded(f"Error in write hook: {error.message}") from error
         if new is None and modified is not None:
             raise ReqlOpFailedError("A write hook function must not turn a deletion into a replace/insert.")
         if new is not None and modified is None:

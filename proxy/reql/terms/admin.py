@@ -10,19 +10,20 @@ from model.effect import Kind
 from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
 from proxy.reql.layouts import LAYOUT_OPTARGS, check_name, layout_of
+from proxy.reql.nodes import argument
 from proxy.reql.permissions import SYSTEM_DB, require_config, require_config_of_all
 from proxy.reql.registry import NEVER, term, unevaluated
 from proxy.reql.terms.select import default_db
-from proxy.reql.terms.writes import durability_of
-from proxy.reql.values import Db, as_db, as_string, string_at
+from proxy.reql.terms.write_options import as_durability
+from proxy.reql.values import Db, as_db, as_string
 
 
 def db_and_name(env: Any, arguments: tuple[Any, ...], optargs: dict[str, Any]) -> tuple[Db, str]:
     """(database, table name) of a term called on a database, or on none."""
     if len(arguments) == 1:
         database = default_db(env, optargs)
-        return database, check_name(string_at(env, arguments[0], 0), "Table", 0)
-    return as_db(env, arguments[0]), check_name(string_at(env, arguments[1], 1), "Table", 1)
+        return database, check_name(argument(as_string, env, arguments[0], 0), "Table", 0)
+    return argument(as_db, env, arguments[0], 0), check_name(argument(as_string, env, arguments[1], 1), "Table", 1)
 
 
 @term(Term.DB_CREATE, "db_create", "1", takes=(as_string,), determinism=NEVER)
@@ -74,7 +75,7 @@ def db_list(env: Any) -> list[str]:
 TABLE_CREATE_OPTARGS: dict[str, Any] = {
     "primary_key": as_string,
     **LAYOUT_OPTARGS,
-    "durability": as_string,
+    "durability": as_durability,
     "db": unevaluated,
 }
 
@@ -83,7 +84,7 @@ TABLE_CREATE_OPTARGS: dict[str, Any] = {
 def table_create(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
     """Makes a table, ready for use when this returns."""
     layout = layout_of(env, optargs)
-    durability = durability_of(optargs) or env.world.durability
+    durability = optargs.get("durability") or env.world.durability
     database, name = db_and_name(env, arguments, optargs)
     if database.name == SYSTEM_DB:
         raise ReqlOpFailedError(f"Database `{SYSTEM_DB}` is special; you can't create new tables in it.")
@@ -128,7 +129,7 @@ def table_drop(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
 
 @term(Term.TABLE_LIST, "table_list", "0..1", optargs={"db": unevaluated}, determinism=NEVER)
 def table_list(env: Any, database: Any = None, **optargs: Any) -> list[str]:
-    found = default_db(env, optargs) if database is None else as_db(env, database)
+    found = default_db(env, optargs) if database is None else argument(as_db, env, database, 0)
     if found.name == SYSTEM_DB:
         return sorted(env.world.system.names())
     stored = env.data.catalog.databases_by_uuid.get(found.uuid)

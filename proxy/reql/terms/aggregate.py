@@ -17,9 +17,11 @@ from model.errors import Path, ReqlError, ReqlNonExistenceError, ReqlQueryLogicE
 from model.index_function import Fields
 from model.pseudo_binary import binary_bytes
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.partial import NO_FIELDS
 from proxy.reql.registry import fail, fail_absent, term
 from proxy.reql.streams import NOTHING, Rows, Stream, Terminal, as_stream, run_terminal
+from proxy.reql.tables import STORED
 from proxy.reql.terms.fields import ABSENT, each_or, fields_of, func_or_field
 from proxy.reql.terms.matching import Predicate
 from proxy.reql.values import (
@@ -94,7 +96,7 @@ def count(env: Any, value: Any, *wanted: Any) -> Any:
         keep, reads = predicate.keep, predicate.reads()
     else:
         reads = None
-        datum = _at(1, as_datum, env, what)
+        datum = argument(as_datum, env, what, 1)
 
         def keep(rows: Rows) -> Rows:
             return [row for row in rows if order.equal(row, datum)]
@@ -132,10 +134,11 @@ def _count_texts(env: Any, stream: Stream) -> int:
 class Aggregation(Terminal):
     """An aggregation of func(row), or of the rows themselves."""
 
-    __slots__ = ("_func",)
+    __slots__ = ("_func", "_place")
 
-    def __init__(self, func: Func | None) -> None:
+    def __init__(self, func: Func | None, place: Path | None = None) -> None:
         self._func = func
+        self._place = place  # of what is no number, if not the term itself
 
     def begin(self, env: Any) -> Any:
         return NOTHING
@@ -151,7 +154,9 @@ class Aggregation(Terminal):
         kept = [value for value in values if value is not None and value is not ABSENT]
         for value in kept:
             if value.__class__ not in _NUMBERS:
-                raise wrong_type("NUMBER", value)
+                error = wrong_type("NUMBER", value)
+                error.path = self._place
+                raise error
         return kept
 
 
@@ -198,9 +203,11 @@ def _without_index(id: Term, name: str, terminal: type[Aggregation]) -> None:
         if "index" in optargs:
             if func is not None:
                 fail(f"Cannot provide both a function and an index to {name}.")
-            _at(0, as_table, env, value)
+            argument(as_table, env, value, 0)
             fail(f"Cannot call {name} on an index.")
-        return run_terminal(env, as_stream(env, value), terminal(func))
+        stream = as_stream(env, value)
+        place = () if isinstance(stream, STORED) else None  # the shards add up what they have, and they are no term
+        return run_terminal(env, stream, terminal(func, place))
 
 
 _without_index(Term.SUM, "sum", Sum)
@@ -258,8 +265,8 @@ def _extreme(id: Term, name: str, sign: int) -> None:
             return run_terminal(env, as_stream(env, value), Extreme(func, name, sign))
         if func is not None:
             fail(f"Cannot provide both a function and an index to {name}.")
-        table = _at(0, as_table, env, value)
-        return _end_of_index(env, table, _at("index", as_string, env, index), name, sign, path)
+        table = argument(as_table, env, value, 0)
+        return _end_of_index(env, table, argument(as_string, env, index, "index"), name, sign, path)
 
 
 _extreme(Term.MIN, "min", -1)
@@ -282,15 +289,6 @@ def _end_of_index(env: Any, table: Table, index: str | None, name: str, sign: in
         raise ReqlQueryLogicError(f"`{name}` found no entries in the specified index.", path)
 
     return SingleSelection(table, None, None, ("extreme", part), find)
-
-
-def _at(place: int | str, convert: Callable[[Any, Any], Any], env: Any, value: Any) -> Any:
-    """convert(env, value), blaming an argument or optarg."""
-    try:
-        return convert(env, value)
-    except ReqlError as error:
-        error.at = place
-        raise
 
 
 # ---- reduce ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from model.errors import (
 )
 from proxy.reql.compiler import Compiler, make_func
 from proxy.reql.ids import Term
-from proxy.reql.nodes import MISSING, Node, constant_node, located
+from proxy.reql.nodes import MISSING, At, Captures, Compiled, Node, constant_node, located, taken
 from proxy.reql.registry import TERMS, special, term
 from proxy.reql.streams import grouped_value, over_groups
 from proxy.reql.values import (
@@ -70,25 +70,46 @@ def make_array(compiler: Compiler, raw: list[Any], path: Path) -> Node:
             return constant
 
         return Node(give, Term.MAKE_ARRAY, path, raw, determinism, constant=constant, arguments=nodes)
-    plan = [(node.run, node.term == Term.ARGS, node.path) for node in nodes]
+    has_args = any(node.term == Term.ARGS for node in nodes)
 
     def run(env: Any) -> Any:
+        elements = _spread(env, nodes, path, Term.MAKE_ARRAY) if has_args else nodes
+        if not elements:
+            return []
+        first = elements[0].run(env)
+        grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
+        if grouped is not None:
+            return over_groups(env, grouped, lambda held: gather(env, elements, held))
+        return gather(env, elements, first)
+
+    def gather(env: Any, elements: list[Node], value: Any) -> list[Any]:
         out: list[Any] = []
-        for evaluate, spread, at in plan:
-            value = evaluate(env)
-            if spread:
-                out += located(as_array, env, value, at)
-            else:
-                out.append(value if value.__class__ in PLAIN else located(as_datum, env, value, at))
+        for at, node in enumerate(elements):
+            if at:
+                value = node.run(env)
+            out.append(value if value.__class__ in PLAIN else taken(as_datum, env, value, node, path))
         located(check_array_size, env, len(out), path)
         return out
 
     return Node(run, Term.MAKE_ARRAY, path, raw, determinism, arguments=nodes)
 
 
-@term(Term.ARGS, "args", "1", takes=(None,), grouped="never", passes_literal=True)
-def args(env: Any, value: Any) -> Any:
-    return as_array(env, value)
+@special(Term.ARGS, "args", "1")
+def args(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """An array, and nothing else; whatever it is an argument of puts the elements in its place (terms/arr.cc)."""
+    nodes = _lazy_nodes(compiler, raw, path, Term.ARGS, compiler.literal_ok)
+
+    def run(env: Any) -> Any:
+        (node,) = _spread(env, nodes, path, Term.ARGS)
+        value = node.run(env)
+        if value.__class__ is list:
+            return value
+        grouped = None if value.__class__ in PLAIN else grouped_value(env, value)
+        if grouped is not None:
+            return over_groups(env, grouped, lambda held: located(as_array, env, held, path))
+        return located(as_array, env, taken(as_datum, env, value, node, path), path)
+
+    return Node(run, Term.ARGS, path, raw, _determinism(nodes), arguments=nodes)
 
 
 @special(Term.FUNC, "func", "2")
@@ -100,15 +121,40 @@ def func(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         raise ReqlCompileError(f"FUNC takes exactly two arguments (got {len(arguments)})", path)
     names = _variable_names(arguments[0], path)
     literal_ok = compiler.literal_ok
-    outer = compiler.scope.variables
+    captures = _captures_of(compiler, arguments[1])
     slots, body = compiler.with_variables(
         names, lambda: compiler.child(arguments[1], (*path, 1), Term.FUNC, False, literal_ok)
     )
 
     def run(env: Any) -> Func:
-        return make_func(env, slots, body, raw, outer)
+        return make_func(env, slots, body, raw, captures)
 
     return Node(run, Term.FUNC, path, raw, body.determinism, arguments=[body])
+
+
+def _captures_of(compiler: Compiler, raw_body: Any) -> Captures:
+    """What a function sees from outside, of what its body names."""
+    scope = compiler.scope
+    names: set[int] = set()
+    has_implicit = False
+    left = [raw_body]
+    while left:
+        raw = left.pop()
+        if raw.__class__ is At:
+            raw = raw.raw
+        elif raw.__class__ is Compiled:
+            raw = raw.node.raw
+        if raw.__class__ is dict:
+            left += raw.values()
+        elif raw.__class__ is list and raw and raw[0].__class__ is not list:
+            if raw[0] == Term.IMPLICIT_VAR:
+                has_implicit = True
+            elif raw[0] == Term.VAR and len(raw) > 1 and raw[1] and raw[1][0].__class__ is int:
+                names.add(raw[1][0])
+            elif raw[0] != Term.DATUM:
+                left += [inner for part in raw[1:] for inner in (part.values() if part.__class__ is dict else part)]
+    variables = {name: slot for name, slot in scope.variables.items() if name in names}
+    return Captures(variables, scope.implicit_depth, scope.implicit_slot if has_implicit else -1)
 
 
 def _variable_names(raw: Any, path: Path) -> list[int]:
@@ -174,8 +220,9 @@ _SHORTCUTS = {"_SHORTCUT_": as_integer, "_EVAL_FLAGS_": as_integer}
 @special(Term.FUNCALL, "funcall", "1..*", optargs=_SHORTCUTS)
 def funcall(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     """Calls a function (or gives a constant); maps over groups of its second argument (terms/control.cc)."""
-    arguments, _ = compiler.split(raw, path)
+    arguments, raw_optargs = compiler.split(raw, path)
     spec = TERMS[Term.FUNCALL]
+    compiler.compile_optargs(spec, raw_optargs, path)  # which have a meaning among RethinkDB's own servers only
     if not arguments:
         raise ReqlCompileError(f"Expected {spec.arity()} but found 0.", path)
     literal_ok = compiler.literal_ok
@@ -188,28 +235,40 @@ def funcall(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         determinism |= node.determinism
     target = nodes[0]
     spreads_target = target.term == Term.ARGS
-    plan = [(node.run, node.term == Term.ARGS, node.path) for node in nodes[1:]]
+    plan = [(node.run, node.term == Term.ARGS, node) for node in nodes[1:]]
 
     def run(env: Any) -> Any:
         first = target.run(env)
         values: list[Any] = []
         if spreads_target:
-            first, *values = _at_least_one(located(as_array, env, first, target.path), path)
-        function = located(as_func_or_constant, env, first, target.path)
-        for position, (evaluate, spread, at) in enumerate(plan):
+            first, *values = _at_least_one(taken(as_array, env, first, target, path), path)
+        function = taken(as_func_or_constant, env, first, target, path)
+        for position, (evaluate, spread, node) in enumerate(plan):
             value = evaluate(env)
             if spread:
-                values += located(as_array, env, value, at)
+                values += taken(as_array, env, value, node, path)
             elif position == 0 and value.__class__ not in PLAIN:
                 grouped = grouped_value(env, value)
-                values.append(grouped if grouped is not None else located(as_datum, env, value, at))
+                values.append(grouped if grouped is not None else taken(as_datum, env, value, node, path))
             else:
-                values.append(value if value.__class__ in PLAIN else located(as_datum, env, value, at))
+                values.append(value if value.__class__ in PLAIN else taken(as_datum, env, value, node, path))
         if values and isinstance(values[0], Value):
             return over_groups(env, values[0], lambda held: function.call(held, *values[1:]))  # type: ignore[arg-type]
         return function.call(*values)
 
-    return Node(run, Term.FUNCALL, path, raw, determinism, arguments=nodes)
+    made = Node(run, Term.FUNCALL, path, raw, determinism, arguments=nodes)
+    made.made_by = lambda env: _called(env, target)
+    return made
+
+
+def _called(env: Any, target: Node) -> Node:
+    """Whose value a call gives: that of the function's body, or the constant."""
+    while target.term != Term.FUNC and target.made_by is not None:
+        maker = target.made_by(env)
+        if maker is None:
+            break
+        target = maker
+    return target.arguments[0] if target.term == Term.FUNC else target
 
 
 def _at_least_one(values: list[Any], path: Path) -> list[Any]:
@@ -236,7 +295,7 @@ def _spread(env: Any, nodes: list[Node], path: Path, id: Term) -> list[Node]:
     out = []
     for node in nodes:
         if node.term == Term.ARGS:
-            out += [constant_node(value, path, value) for value in located(as_array, env, node.run(env), node.path)]
+            out += [constant_node(value, path, value) for value in taken(as_array, env, node.run(env), node, path)]
         else:
             out.append(node)
     spec = TERMS[id]
@@ -255,6 +314,7 @@ def _determinism(nodes: list[Node]) -> int:
 @special(Term.BRANCH, "branch", "3..*")
 def branch(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     nodes = _lazy_nodes(compiler, raw, path, Term.BRANCH, compiler.literal_ok)
+    taken_slot = compiler.new_slot()
 
     def run(env: Any) -> Any:
         choices = _spread(env, nodes, path, Term.BRANCH)
@@ -263,7 +323,9 @@ def branch(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         first = choices[0].run(env)
         grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
         if grouped is not None:
-            return over_groups(env, grouped, lambda held: choose(env, choices, held))
+            out = over_groups(env, grouped, lambda held: choose(env, choices, held))
+            env.slots[taken_slot] = None
+            return out
         return choose(env, choices, first)
 
     def choose(env: Any, choices: list[Node], first: Any) -> Any:
@@ -272,16 +334,24 @@ def branch(compiler: Compiler, raw: list[Any], path: Path) -> Node:
             if at:
                 test = choices[at].run(env)
             if test is True or (test is not False and located(as_bool, env, test, choices[at].path)):
-                return choices[at + 1].run(env)
-        return choices[-1].run(env)
+                return go(env, choices[at + 1])
+        return go(env, choices[-1])
 
-    return Node(run, Term.BRANCH, path, raw, _determinism(nodes), arguments=nodes)
+    def go(env: Any, choice: Node) -> Any:
+        value = choice.run(env)
+        env.slots[taken_slot] = choice
+        return value
+
+    made = Node(run, Term.BRANCH, path, raw, _determinism(nodes), arguments=nodes)
+    made.made_by = lambda env: env.slots[taken_slot]
+    return made
 
 
 def _logic(id: Term, name: str, stops_at: bool) -> None:
     @special(id, name, "0..*")
     def compile(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         nodes = _lazy_nodes(compiler, raw, path, id)
+        taken_slot = compiler.new_slot()
 
         def run(env: Any) -> Any:
             choices = _spread(env, nodes, path, id)
@@ -290,7 +360,9 @@ def _logic(id: Term, name: str, stops_at: bool) -> None:
             first = choices[0].run(env)
             grouped = None if first.__class__ in PLAIN else grouped_value(env, first)
             if grouped is not None:
-                return over_groups(env, grouped, lambda held: decide(env, choices, held))
+                out = over_groups(env, grouped, lambda held: decide(env, choices, held))
+                env.slots[taken_slot] = None
+                return out
             return decide(env, choices, first)
 
         def decide(env: Any, choices: list[Node], value: Any) -> Any:
@@ -300,10 +372,13 @@ def _logic(id: Term, name: str, stops_at: bool) -> None:
                     value = node.run(env)
                 truth = value if value.__class__ is bool else located(as_bool, env, value, node.path)
                 if truth is stops_at or at == last:
+                    env.slots[taken_slot] = node
                     return value
             return value
 
-        return Node(run, id, path, raw, _determinism(nodes), arguments=nodes)
+        made = Node(run, id, path, raw, _determinism(nodes), arguments=nodes)
+        made.made_by = lambda env: env.slots[taken_slot]
+        return made
 
 
 _logic(Term.AND, "and", stops_at=False)
@@ -314,9 +389,11 @@ _logic(Term.OR, "or", stops_at=True)
 def default(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     """The first argument unless it is null or absent (terms/error.cc); a function gets the message."""
     nodes = _lazy_nodes(compiler, raw, path, Term.DEFAULT)
+    taken_slot = compiler.new_slot()
 
     def run(env: Any) -> Any:
         first, second = _spread(env, nodes, path, Term.DEFAULT)
+        env.slots[taken_slot] = first
         absent: ReqlError | None = None
         value: Any = None
         try:
@@ -332,7 +409,9 @@ def default(compiler: Compiler, raw: list[Any], path: Path) -> Node:
             absent, argument = error, error.message
         try:
             fallback = second.run(env)
+            env.slots[taken_slot] = second
             if isinstance(fallback, Func):
+                env.slots[taken_slot] = _called(env, second)
                 return fallback.call(argument)
             return fallback
         except ReqlEmptyUserError:
@@ -340,7 +419,9 @@ def default(compiler: Compiler, raw: list[Any], path: Path) -> Node:
                 raise absent from None
             return value
 
-    return Node(run, Term.DEFAULT, path, raw, _determinism(nodes), arguments=nodes)
+    made = Node(run, Term.DEFAULT, path, raw, _determinism(nodes), arguments=nodes)
+    made.made_by = lambda env: env.slots[taken_slot]
+    return made
 
 
 @term(Term.ERROR, "error", "0..1", takes=(as_string,))
@@ -365,7 +446,7 @@ def literal_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
             )
         out: dict[str, Any] = {"$reql_type$": "LITERAL"}
         for node in _spread(env, nodes, path, Term.LITERAL):
-            out["value"] = located(as_datum, env, node.run(env), node.path)
+            out["value"] = taken(as_datum, env, node.run(env), node, path)
         return out
 
     return Node(run, Term.LITERAL, path, raw, _determinism(nodes), arguments=nodes)

@@ -9,13 +9,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import ReqlError
 from model.pseudo_geometry import validated
 from proxy.reql.geo import geodesy, shapes
 from proxy.reql.geo import geometry as geo
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.registry import SINGLE_SERVER, fail, fail_absent, term
-from proxy.reql.values import as_bool, as_datum, as_integer, as_number, as_string, check_array_size, string_at
+from proxy.reql.values import as_bool, as_datum, as_integer, as_number, as_string, check_array_size
 
 
 @term(Term.POINT, "point", "2", takes=(as_number,))
@@ -62,11 +62,15 @@ def fill(env: Any, geometry: Any) -> dict[str, Any]:
     return _valid(geo.polygon_of(geo.line_positions(geometry)))
 
 
-@term(Term.POLYGON_SUB, "polygon_sub", "2", takes=(geo.as_geometry,), determinism=SINGLE_SERVER)
+def _as_shell(env: Any, value: Any) -> Any:
+    geometry = geo.as_geometry(env, value)
+    _expect_shell(geometry)
+    return geometry
+
+
+@term(Term.POLYGON_SUB, "polygon_sub", "2", takes=(_as_shell,), determinism=SINGLE_SERVER)
 def polygon_sub(env: Any, outer: Any, inner: Any) -> dict[str, Any]:
     """A polygon with another one cut out of it."""
-    for at, geometry in enumerate((outer, inner)):
-        _expect_shell(geometry, at)
     if not shapes.includes(shapes.polygon_of(outer), shapes.shape_of(inner)):
         fail("The second argument to `polygon_sub` is not contained in the first one.")
     if not inner["coordinates"]:
@@ -75,16 +79,12 @@ def polygon_sub(env: Any, outer: Any, inner: Any) -> dict[str, Any]:
     return _valid({d.PTYPE_KEY: d.GEOMETRY, "type": "Polygon", "coordinates": rings})
 
 
-def _expect_shell(geometry: Any, at: int) -> None:
-    try:
-        name = geo.type_of(geometry)
-        if name != "Polygon":
-            fail(f"Expected a Polygon but found a {name}.")
-        if len(geometry["coordinates"]) > 1:
-            fail("Expected a Polygon with only an outer shell.  This one has holes.")
-    except ReqlError as error:
-        error.at = at
-        raise
+def _expect_shell(geometry: Any) -> None:
+    name = geo.type_of(geometry)
+    if name != "Polygon":
+        fail(f"Expected a Polygon but found a {name}.")
+    if len(geometry["coordinates"]) > 1:
+        fail("Expected a Polygon with only an outer shell.  This one has holes.")
 
 
 # ---- measuring -------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def chosen_ellipsoid(env: Any, optargs: dict[str, Any]) -> geodesy.Ellipsoid:
     system = optargs.get("geo_system", "WGS84")
     if system.__class__ is dict and d.is_object(system):
         return _custom_ellipsoid(env, system)
-    name = string_at(env, system, "geo_system")
+    name = argument(as_string, env, system, "geo_system")
     if name == "WGS84":
         return geodesy.WGS84
     if name != "unit_sphere":

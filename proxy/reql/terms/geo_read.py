@@ -6,12 +6,12 @@ from typing import Any
 
 from model import datum as d
 from model.catalog import Index
-from model.errors import ReqlOpFailedError
+from model.errors import ReqlError, ReqlOpFailedError
 from proxy.reql.geo import geometry as geo
 from proxy.reql.geo.reads import IntersectingRows, NearestSearch
 from proxy.reql.ids import Term
 from proxy.reql.registry import SINGLE_SERVER, fail, term
-from proxy.reql.tables import StoredTable
+from proxy.reql.tables import StoredTable, UnreadableRows
 from proxy.reql.terms.geo_make import MEASURES, chosen_ellipsoid, chosen_unit
 from proxy.reql.values import Selection, Table, as_datum, as_integer, as_number, as_string, as_table, check_array_size
 
@@ -48,7 +48,10 @@ def _index(env: Any, table: Table, name: str, term_name: str) -> tuple[StoredTab
 def get_intersecting(env: Any, table: Table, geometry: Any, index: str | None = None) -> Selection:
     name = _check_index(table, index, "get_intersecting")
     geo.as_geometry_at(geometry, 1)
-    source, found = _index(env, table, name, "get_intersecting")
+    try:
+        source, found = _index(env, table, name, "get_intersecting")
+    except ReqlError as error:
+        return Selection(table, UnreadableRows(error))
     return Selection(table, IntersectingRows(source, found, geometry))
 
 
@@ -71,7 +74,11 @@ def get_nearest(env: Any, table: Table, centre: Any, index: str | None = None, *
     max_results = optargs.get("max_results", 100)
     if max_results <= 0:
         fail("max_results must be positive.", "max_results")
-    source, found = _index(env, table, name, "get_nearest")
+    try:
+        source, found = _index(env, table, name, "get_nearest")
+    except ReqlError as error:
+        error.path = ()  # found out by the reading, which is no term
+        raise
     rows = NearestSearch(source, found, place, max_distance, max_results, ellipsoid).run(env)
     check_array_size(env, len(rows))
     return [{"dist": d.number(distance * (1.0 / unit)), "doc": row} for distance, row in rows]

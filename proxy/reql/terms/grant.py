@@ -8,16 +8,17 @@ from model.catalog import Catalog
 from model.effect import Kind
 from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.permissions import ADMIN, SYSTEM_DB, SYSTEM_DB_UUID, merged, scope_at, with_scope
 from proxy.reql.registry import NEVER, term
 from proxy.reql.terms.select import find_table
-from proxy.reql.values import Db, as_datum, as_table, string_at
+from proxy.reql.values import Db, as_datum, as_string, as_table
 
 
 @term(Term.GRANT, "grant", "2..3", determinism=NEVER)
 def grant(env: Any, *arguments: Any) -> dict[str, Any]:
     """Grants, denies or leaves open; what is not mentioned stays as it is."""
-    user = string_at(env, arguments[-2], len(arguments) - 2)
+    user = argument(as_string, env, arguments[-2], len(arguments) - 2)
     wanted = as_datum(env, arguments[-1])
     place: tuple[str, ...] = ()
     if len(arguments) == 3:

@@ -12,9 +12,10 @@ from model.errors import Path, ReqlError, ReqlQueryLogicError
 from model.index_function import Fields
 from model.keys import key_end, key_from_bytes, key_range
 from proxy.reql.ids import Term
-from proxy.reql.registry import fail, fail_limit, term
+from proxy.reql.nodes import argument
+from proxy.reql.registry import fail, fail_limit, term, unevaluated
 from proxy.reql.streams import Operation, Rows, Stream, as_stream, grouped_value
-from proxy.reql.tables import IndexScan, StoredTable
+from proxy.reql.tables import IndexScan, StoredTable, UnreadableRows
 from proxy.reql.terms.fields import FieldFunc, each_or, fields_of, func_or_field
 from proxy.reql.values import Func, Table, TableSlice, as_bool, as_string, as_table, check_array_size, wrong_kind
 
@@ -134,20 +135,27 @@ def value_reader(definition: dict[str, Any]) -> Callable[[bytes, Any], Any]:
     return read
 
 
-@term(Term.GROUP, "group", "1..*", optargs={"index": None, "multi": None}, grouped="stream", wants_path=True)
-def group(env: Any, value: Any, *by: Any, path: Path, multi: Any = False, **optargs: Any) -> Stream:
+@term(Term.GROUP, "group", "1..*", optargs={"index": None, "multi": unevaluated}, grouped="stream", wants_path=True)
+def group(env: Any, value: Any, *by: Any, path: Path, **optargs: Any) -> Stream:
     """A grouped stream: all that follows is done to each group."""
+
+    def multi() -> bool:
+        return "multi" in optargs and argument(as_bool, env, optargs["multi"](), "multi")
+
     funcs = [func_or_field(env, func, path, at) for at, func in enumerate(by, 1)]
     stream: Stream | None = None
     if "index" in optargs:
-        name = _located(as_string, env, optargs["index"], "index")
-        table: Table = _located(as_table, env, value, 0)
+        name = argument(as_string, env, optargs["index"], "index")
+        table: Table = argument(as_table, env, value, 0)
         if name == table.source.primary_key:
             funcs.append(FieldFunc(env, name, path))
             stream = as_stream(env, TableSlice(table, name))
         elif isinstance(table.source, StoredTable):
-            stream = IndexedRows(env, table.source, TableSlice(table, name, sorting=1))
-            return stream.add(GroupByIndex(funcs, _located(as_bool, env, multi, "multi"), path))
+            try:
+                stream = IndexedRows(env, table.source, TableSlice(table, name, sorting=1))
+            except ReqlError as error:
+                stream = UnreadableRows(error)
+            return stream.add(GroupByIndex(funcs, multi(), path))
         else:
             stream = as_stream(env, TableSlice(table, name, sorting=1))
     if stream is None:
@@ -158,15 +166,7 @@ def group(env: Any, value: Any, *by: Any, path: Path, multi: Any = False, **opta
         raise ReqlQueryLogicError(
             "Cannot call `group` on the output of `group` (did you mean to `ungroup`?).", stream.path
         )
-    return stream.add(Group(funcs, _located(as_bool, env, multi, "multi"), path))
-
-
-def _located(convert: Callable[[Any, Any], Any], env: Any, value: Any, at: int | str) -> Any:
-    try:
-        return convert(env, value)
-    except ReqlError as error:
-        error.at = at
-        raise
+    return stream.add(Group(funcs, multi(), path))
 
 
 @term(Term.UNGROUP, "ungroup", "1", grouped="never")

@@ -325,7 +325,7 @@ class HttpPages(Stream):
         try:
             return self._apply(self._function.datum(info))
         except ReqlError as error:
-            raise type(error)(
+            raise error.reworded(
                 f"{doing}: {error.message}.\nError occurred during `page` called with:\n{d.print_datum(info)}\n",
                 error.path,
             ) from error

@@ -16,7 +16,7 @@ from model import pseudo_time as times
 from model.errors import Path, ReqlError
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.nodes import Node, located
+from proxy.reql.nodes import Node, taken
 from proxy.reql.registry import TermSpec, fail, special, term
 from proxy.reql.streams import grouped_value, over_groups
 from proxy.reql.values import PLAIN, as_bool, as_datum, as_integer, as_number, check_array_size
@@ -54,7 +54,7 @@ def _chain_runner(
 
     def others(env: Any) -> Iterator[Any]:
         for node in nodes[1:]:
-            yield located(as_datum, env, node.run(env), node.path)
+            yield taken(as_datum, env, node.run(env), node, path)
 
     def go_on(env: Any, first: Any, rest: Iterator[Any]) -> Any:
         try:
@@ -69,12 +69,12 @@ def _chain_runner(
             grouped = grouped_value(env, first)
             if grouped is not None:
                 return over_groups(env, grouped, lambda held: go_on(env, held, others(env)))
-            first = located(as_datum, env, first, nodes[0].path)
+            first = taken(as_datum, env, first, nodes[0], path)
         return go_on(env, first, others(env))
 
     if len(nodes) != 2:
         return lambda env: from_first(env, run_first(env))
-    run_second, second_path = nodes[1].run, nodes[1].path
+    run_second, second = nodes[1].run, nodes[1]
 
     def run(env: Any) -> Any:
         left = run_first(env)
@@ -87,7 +87,7 @@ def _chain_runner(
             except ReqlError as error:
                 error.path = path
                 raise
-        return go_on(env, left, iter((located(as_datum, env, right, second_path),)))
+        return go_on(env, left, iter((taken(as_datum, env, right, second, path),)))
 
     return run
 

@@ -14,7 +14,7 @@ from model.errors import Path, ReqlCompileError, ReqlError, ReqlNonExistenceErro
 from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.nodes import Node, located
+from proxy.reql.nodes import Node, located, place_of, taken
 from proxy.reql.registry import ALWAYS, NEVER, TERMS, Kind, fail, special
 from proxy.reql.streams import Operation, Rows, as_stream, is_sequence, keep, over_groups, settle
 from proxy.reql.values import (
@@ -127,41 +127,47 @@ class Plan:
         value = nodes[0].run(env)
         if value.__class__ is Grouped:
             return self._over_groups(env, value)
-        return self.apply(env, value, nodes[0].path, ())
+        return self.apply(env, value, nodes[0], ())
 
     def _run_spread(self, env: Any) -> Any:
         """The object itself comes out of `r.args`."""
         leading: list[Any] = []
         if self.nodes:
-            leading = list(located(as_array, env, self.nodes[0].run(env), self.nodes[0].path))
+            leading = list(taken(as_array, env, self.nodes[0].run(env), self.nodes[0], self.path))
         if not leading:
             raise ReqlQueryLogicError(f"Expected {self._spec.arity()} but found 0.", self.path)
-        return self.apply(env, leading[0], self.path, tuple(leading[1:]))
+        return self.apply(env, leading[0], None, tuple(leading[1:]))
 
     def _over_groups(self, env: Any, grouped: Grouped) -> Grouped:
         try:
-            return over_groups(env, grouped, lambda held: self.apply(env, held, self.path, ()))
+            return over_groups(env, grouped, lambda held: self.apply(env, held, None, ()))
         except ReqlError as error:
-            self.blame(error)
+            self.blame(env, error)
             raise
 
-    def apply(self, env: Any, value: Any, value_path: Path, leading: tuple[Any, ...]) -> Any:
-        """The term applied to its evaluated first argument, which came from `value_path`."""
+    def apply(self, env: Any, value: Any, node: Node | None, leading: tuple[Any, ...]) -> Any:
+        """The term applied to its evaluated first argument, which `node` gave, or else `r.args` or a group."""
         obj = value
         if value.__class__ not in PLAIN and value.__class__ is SingleSelection:
-            obj = value.datum()
+            obj = located(as_datum, env, value, self.path)
         if obj.__class__ is dict:
             if d.PTYPE_KEY in obj:
-                located(self.check_object, env, obj, value_path)
+                self._check_value(env, obj, node)
             try:
                 return self.prepare(env, leading)(obj)
             except ReqlError as error:
-                self.blame(error)
+                self.blame(env, error)
                 raise
         if obj.__class__ is list or is_sequence(obj):
             return self._apply_to_sequence(env, obj, leading)
-        located(self.check_object, env, value, value_path)
+        self._check_value(env, value, node)
         raise AssertionError("a datum that is no object was let through")
+
+    def _check_value(self, env: Any, value: Any, node: Node | None) -> None:
+        if node is None:
+            located(self.check_object, env, value, self.path)
+        else:
+            taken(self.check_object, env, value, node, self.path)
 
     def _apply_to_sequence(self, env: Any, value: Any, leading: tuple[Any, ...]) -> Any:
         if self._no_recurse is not None and located(as_bool, env, self._no_recurse.run(env), self._no_recurse.path):
@@ -189,32 +195,36 @@ class Plan:
     def prepare(self, env: Any, leading: tuple[Any, ...]) -> ForObject:
         """The function of one object, from freshly evaluated arguments; errors of arguments have their paths."""
         values: list[Any] = list(leading)
-        paths: list[Path] = [self.path] * len(leading)
+        makers: list[Node | None] = [None] * len(leading)
         spread = bool(leading)
         for node in self.nodes[1:]:
             if node.term == Term.ARGS:
-                items = located(as_array, env, node.run(env), node.path)
+                items = taken(as_array, env, node.run(env), node, self.path)
                 values += items
-                paths += [self.path] * len(items)
+                makers += [None] * len(items)
                 spread = True
             else:
                 values.append(node.run(env))
-                paths.append(node.path)
+                makers.append(node)
         if spread and not self._spec.takes_count(len(values) + 1):
             raise ReqlQueryLogicError(f"Expected {self._spec.arity()} but found {len(values) + 1}.", self.path)
         kinds = self._kinds
         for at, value in enumerate(values):
             kind = kinds[at] if at < len(kinds) else kinds[-1]
             if kind is not None:
-                values[at] = located(kind, env, value, paths[at])
+                maker = makers[at]
+                if maker is None:
+                    values[at] = located(kind, env, value, self.path)
+                else:
+                    values[at] = taken(kind, env, value, maker, self.path)
         return self._prepare(env, *values)
 
-    def blame(self, error: ReqlError) -> None:
+    def blame(self, env: Any, error: ReqlError) -> None:
         """Gives an error its place: the argument it names, else the term."""
         if error.path is None:
             at = error.at
-            if isinstance(at, int) and at < len(self.nodes) and self.nodes[at].term != Term.ARGS:
-                error.path = self.nodes[at].path
+            if isinstance(at, int) and 0 <= at < len(self.nodes) and self.nodes[at].term != Term.ARGS:
+                error.path = place_of(env, self.nodes[at])
             else:
                 error.path = self.path
 
@@ -260,7 +270,7 @@ class ForEachObject(Operation):
                     self._for_object = for_object
             return for_object(row)
         except ReqlError as error:
-            plan.blame(error)
+            plan.blame(self._env, error)
             raise
 
     def apply(self, env: Any, rows: Rows) -> Rows:

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from model import datum as d
-from model.errors import Path, ReqlCompileError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.errors import THE_TERM, Path, ReqlCompileError, ReqlNonExistenceError, ReqlQueryLogicError
 from proxy.reql.absent import NoAttribute
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.nodes import At, Node, located
+from proxy.reql.nodes import At, Node, argument, located, place_of, taken
 from proxy.reql.pathspec import PathSpec, has_paths, parse_paths, project, unproject
 from proxy.reql.picking import nth
 from proxy.reql.registry import TERMS, fail, special, term
@@ -24,11 +24,13 @@ from proxy.reql.values import (
     Func,
     Grouped,
     SingleSelection,
+    Value,
     as_array,
     as_bool,
     as_datum,
     as_string,
     check_array_size,
+    wrong_kind,
 )
 
 # ---- one field -------------------------------------------------------------------------------------------------
@@ -59,7 +61,8 @@ def bracket_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     if len(nodes) != 2 or any(argument.term == Term.ARGS for argument in nodes):
         node.run = lambda env: _spread_bracket(env, plan, nodes)
         return node
-    run_value, run_key, value_path, key_path = nodes[0].run, nodes[1].run, nodes[0].path, nodes[1].path
+    value_node, key_node = nodes
+    run_value, run_key = value_node.run, key_node.run
 
     def run(env: Any) -> Any:
         value = run_value(env)
@@ -71,40 +74,42 @@ def bracket_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         key = run_key(env)
         if key.__class__ is str:
             if value.__class__ is SingleSelection:
-                value = value.datum()
+                value = located(as_datum, env, value, path)
             if value.__class__ is dict and key in value and d.PTYPE_KEY not in value:
                 return value[key]
-        return _bracket(env, plan, value, key, value_path, key_path)
+        return _bracket(env, plan, value, key, value_node, key_node)
 
     node.run = run
     return node
 
 
-def _bracket(env: Any, plan: Plan, value: Any, key: Any, value_path: Path, key_path: Path) -> Any:
-    key = located(as_datum, env, key, key_path)
+def _bracket(env: Any, plan: Plan, value: Any, key: Any, value_node: Node | None, key_node: Node | None) -> Any:
+    if key_node is not None:
+        key = taken(as_datum, env, key, key_node, plan.path)
     if key.__class__ is str:
-        return plan.apply(env, value, value_path, (key,))
+        return plan.apply(env, value, value_node, (key,))
     try:
         if d.is_number(key):
             return nth(env, value, key)
         d.fail_typed(key, f"Expected NUMBER or STRING as second argument to `bracket` but found {d.type_name(key)}.")
     except (ReqlQueryLogicError, ReqlNonExistenceError) as error:
         if error.path is None:
-            error.path = (plan.path, key_path)[error.at == 1] if error.at != 0 else value_path
+            blamed = {0: value_node, 1: key_node}.get(error.at)  # type: ignore[arg-type]
+            error.path = plan.path if blamed is None else place_of(env, blamed)
         raise
 
 
 def _spread_bracket(env: Any, plan: Plan, nodes: list[Node]) -> Any:
     """Its arguments come out of `r.args`, so that their number and places are known only now."""
     values: list[Any] = []
-    for argument in nodes:
-        if argument.term == Term.ARGS:
-            values += located(as_array, env, argument.run(env), argument.path)
+    for node in nodes:
+        if node.term == Term.ARGS:
+            values += taken(as_array, env, node.run(env), node, plan.path)
         else:
-            values.append(argument.run(env))
+            values.append(node.run(env))
     if len(values) != 2:
         raise ReqlQueryLogicError(f"Expected {TERMS[Term.BRACKET].arity()} but found {len(values)}.", plan.path)
-    return _bracket(env, plan, values[0], values[1], plan.path, plan.path)
+    return _bracket(env, plan, values[0], values[1], None, None)
 
 
 # ---- several fields --------------------------------------------------------------------------------------------
@@ -153,8 +158,11 @@ def merge(env: Any, *layers: Any) -> Callable[[dict[str, Any]], Any]:
         merged: Any = obj
         for at, layer in enumerate(layers, 1):
             over = layer.datum(merged) if isinstance(layer, Func) else _as_layer(env, layer, at)
-            if over.__class__ is dict and d.PTYPE_KEY in over and d.is_object(over) and not d.is_ptype(over, d.LITERAL):
-                fail(f"Cannot merge objects of type `{d.type_name(over)}`.", at)
+            try:
+                d.check_layer(over)
+            except ReqlQueryLogicError as error:
+                error.at = at
+                raise
             merged = d.merge(merged, over)
         return merged
 
@@ -174,9 +182,12 @@ def _as_layer(env: Any, layer: Any, at: int) -> Any:
     if layer.__class__ in PLAIN:
         return layer
     try:
+        if isinstance(layer, Value) and layer.__class__ is not SingleSelection:
+            raise wrong_kind("FUNCTION", layer)
         return as_datum(env, layer)
     except (ReqlQueryLogicError, ReqlNonExistenceError) as error:
-        error.at = at
+        if error.at != THE_TERM:
+            error.at = at
         raise
 
 
@@ -212,7 +223,7 @@ def object_(env: Any, *items: Any) -> dict[str, Any]:
         fail(f"OBJECT expects an even number of arguments (but found {len(items)}).")
     out: dict[str, Any] = {}
     for at in range(0, len(items), 2):
-        key, value = _at(as_string, env, items[at], at), _at(as_datum, env, items[at + 1], at + 1)
+        key, value = argument(as_string, env, items[at], at), argument(as_datum, env, items[at + 1], at + 1)
         if key in out:
             fail(
                 f"Duplicate key {d.print_datum(key)} in object.  "
@@ -220,11 +231,3 @@ def object_(env: Any, *items: Any) -> dict[str, Any]:
             )
         out[key] = value
     return d.checked_object(out)
-
-
-def _at(kind: Callable[[Any, Any], Any], env: Any, value: Any, at: int) -> Any:
-    try:
-        return kind(env, value)
-    except (ReqlQueryLogicError, ReqlNonExistenceError) as error:
-        error.at = at
-        raise

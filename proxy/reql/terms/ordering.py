@@ -28,7 +28,6 @@ from proxy.reql.streams import (
 )
 from proxy.reql.tables import IndexScan
 from proxy.reql.terms.fields import fields_of
-from proxy.reql.terms.sequences import Numbers
 from proxy.reql.terms.sorting import Comparison, Sorter, comparisons_of, refuse_args, sort_rows, value_node
 from proxy.reql.values import Selection, Table, TableSlice, as_string, check_array_size
 
@@ -79,7 +78,7 @@ class OrderBy(Node):
             part, stream = TableSlice(value.table), value.stream
         else:
             stream = plain_stream(env, value)
-        if stream is not None and _is_exhausted(stream):
+        if stream is not None and stream.is_exhausted():
             if self._index is None:
                 _check_any(comparisons)
         elif self._index is not None:
@@ -97,7 +96,7 @@ class OrderBy(Node):
             stream = _sorted(env, stream, comparisons, count)
         if part is not None:
             return Selection(part.table, stream)
-        return [*stream.rows(env)]
+        return [*stream.rows(env)] if stream.is_array or not stream.is_exhausted() else stream
 
     def _sorted_part(self, env: Any, part: TableSlice) -> TableSlice:
         """The slice in the order of the index."""
@@ -117,15 +116,6 @@ class OrderBy(Node):
 def _check_any(comparisons: list[Comparison]) -> None:
     if not comparisons:
         fail("Must specify something to order by.")
-
-
-def _is_exhausted(stream: Stream) -> bool:
-    """Whether it is known without reading that there are no rows."""
-    if stream.operations:
-        return False
-    if isinstance(stream, (ArrayStream, TextRows)):
-        return stream.is_empty
-    return isinstance(stream, Numbers) and stream.is_empty
 
 
 def _sorted(env: Any, stream: Stream, comparisons: list[Comparison], count: int | None) -> Stream:

@@ -9,6 +9,7 @@ from model import order
 from model.errors import Path
 from proxy.reql.feeds.cursor import wait_for_news
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.registry import term
 from proxy.reql.streams import Rows, Stream, plain_stream, settle
 from proxy.reql.terms.matching import Predicate
@@ -38,7 +39,7 @@ def contains(env: Any, value: Any, *wanted: Any) -> bool:
     """Whether there is a row for each of the values and functions; a row counts for one value and one function."""
     stream = plain_stream(env, value)
     funcs = [want for want in wanted if isinstance(want, Func)]
-    data = [_datum_at(env, want, at) for at, want in enumerate(wanted, 1) if not isinstance(want, Func)]
+    data = [argument(as_datum, env, want, at) for at, want in enumerate(wanted, 1) if not isinstance(want, Func)]
     try:
         if len(data) == 1 and not funcs:
             return _contains_one(env, stream, data[0])
@@ -51,14 +52,6 @@ def contains(env: Any, value: Any, *wanted: Any) -> bool:
         return False
     finally:
         stream.close()
-
-
-def _datum_at(env: Any, value: Any, at: int) -> Any:
-    try:
-        return as_datum(env, value)
-    except Exception as error:
-        error.at = at  # type: ignore[attr-defined]
-        raise
 
 
 def _contains_one(env: Any, stream: Stream, wanted: Any) -> bool:
@@ -110,7 +103,7 @@ def offsets_of(env: Any, value: Any, wanted: Any, *, path: Path) -> Any:
     if isinstance(wanted, Func):
         holds: Any = Predicate(wanted).holds
     else:
-        datum = _datum_at(env, wanted, 1)
+        datum = argument(as_datum, env, wanted, 1)
 
         def holds(row: Any) -> bool:
             return order.equal(row, datum)

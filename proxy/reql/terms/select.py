@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import Path, ReqlOpFailedError, ReqlPermissionError, ReqlQueryLogicError
+from model.errors import THE_TERM, Path, ReqlError, ReqlOpFailedError, ReqlQueryLogicError
 from model.keys import primary_key_bytes
 from proxy.reql.calling import call_runner
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.layouts import check_name
-from proxy.reql.nodes import Node
+from proxy.reql.nodes import Node, argument
 from proxy.reql.permissions import SYSTEM_DB, SYSTEM_DB_UUID
-from proxy.reql.registry import NEVER, TERMS, TermSpec, fail, fail_absent, special, term, unevaluated
+from proxy.reql.registry import NEVER, TERMS, Kind, TermSpec, fail, fail_absent, special, term, unevaluated
 from proxy.reql.tables import StoredTable, names_are_fixed
 from proxy.reql.values import (
     Db,
@@ -29,7 +29,6 @@ from proxy.reql.values import (
     as_string,
     as_table,
     describe_short,
-    string_at,
 )
 
 
@@ -69,10 +68,10 @@ def table(env: Any, *arguments: Any, path: Path = (), **optargs: Any) -> Table:
         fail(f'Identifier format `{identifier_format}` unrecognized (options are "name" and "uuid").')
     if len(arguments) == 1:
         database = default_db(env, optargs)
-        name = check_name(string_at(env, arguments[0], 0), "Table", 0)
+        name = check_name(argument(as_string, env, arguments[0], 0), "Table", 0)
     else:
-        database = as_db(env, arguments[0])
-        name = check_name(string_at(env, arguments[1], 1), "Table", 1)
+        database = argument(as_db, env, arguments[0], 0)
+        name = check_name(argument(as_string, env, arguments[1], 1), "Table", 1)
     if read_mode == "majority" or env.read_mode == "single":
         env.read_mode = read_mode
     found = find_table(env, database, name, identifier_format)
@@ -128,11 +127,15 @@ def find_table(env: Any, database: Db, name: str, identifier_format: str = "name
     raise ReqlOpFailedError(f"Table `{database.name}.{name}` does not exist.")
 
 
+_FROM_GET: Final = ("get",)
+
+
 @term(Term.GET, "get", "2", takes=(as_table, as_datum))
 def get(env: Any, table: Table, key: Any) -> SingleSelection:
-    if env.permissions is not None:
-        return _get_if_allowed(env, table, key)
-    return SingleSelection(table, key, table.source.get(env, key), ("get",))
+    try:
+        return SingleSelection(table, key, table.source.get(env, key), _FROM_GET)
+    except ReqlError as error:
+        return _unreadable(table, key, error)
 
 
 def leave_unread(node: Node) -> None:
@@ -145,28 +148,26 @@ def _get_unread(env: Any, table: Table, key: Any) -> SingleSelection:
     source = table.source
     if source.__class__ is not StoredTable:
         return get(env, table, key)  # type: ignore[no-any-return]
-    stored_key = primary_key_bytes(key)
+    try:
+        stored_key = primary_key_bytes(key)
+    except ReqlError as error:
+        return _unreadable(table, key, error)
     source.traffic.read += 1
     selection = SingleSelection(table, key, None, _FROM_GET, lambda: source.get(env, key))
     selection.stored_key = stored_key
     return selection
 
 
-_FROM_GET: Final = ("get",)
 _UNREAD_GET: Final = replace(TERMS[Term.GET], body=_get_unread)
 
 
-def _get_if_allowed(env: Any, table: Table, key: Any) -> SingleSelection:
-    """The row; who may not read it hears of that only when it is read, since a write has a refusal of its own."""
-    try:
-        return SingleSelection(table, key, table.source.get(env, key), ("get",))
-    except ReqlPermissionError as error:
-        refusal = error
+def _unreadable(table: Table, key: Any, error: ReqlError) -> SingleSelection:
+    """A row that cannot be read, of which only who reads it hears: a write has a refusal of its own."""
 
     def refuse() -> bytes:
-        raise refusal
+        raise error
 
-    return SingleSelection(table, key, None, ("get",), refuse)
+    return SingleSelection(table, key, None, _FROM_GET, refuse)
 
 
 @term(Term.GET_ALL, "get_all", "1..*", takes=(as_table, as_datum), optargs={"index": as_string})
@@ -180,14 +181,21 @@ def get_all(env: Any, table: Table, *keys: Any, index: str | None = None) -> Sel
 
 
 def open_bound(optargs: dict[str, Any], name: str, default: bool) -> bool:
-    """Whether a bound is open, from the optarg's value (bounded_op_term_t)."""
-    value = optargs.get(name, "open" if default else "closed")
-    if value not in ("open", "closed"):
-        fail(f"Expected `open` or `closed` for optarg `{name}` (got `{describe_short(value)}`).")
-    return bool(value == "open")
+    """Whether a bound is open, from the optarg's value, which `BOUNDS` has checked (bounded_op_term_t)."""
+    return bool(optargs.get(name, "open" if default else "closed") == "open")
 
 
-BOUNDS: Final = {"left_bound": as_string, "right_bound": as_string}
+def _bound_kind(name: str) -> Kind:
+    def as_bound(env: Any, value: Any) -> str:
+        text = as_string(env, value)
+        if text not in ("open", "closed"):
+            fail(f"Expected `open` or `closed` for optarg `{name}` (got `{describe_short(text)}`).", THE_TERM)
+        return text
+
+    return as_bound
+
+
+BOUNDS: Final = {name: _bound_kind(name) for name in ("left_bound", "right_bound")}
 
 
 def _between(env: Any, part: TableSlice, low: Any, high: Any, optargs: dict[str, Any]) -> TableSlice:

@@ -11,7 +11,7 @@ from model.errors import Path, ReqlCompileError, ReqlError
 from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.nodes import Node, located
+from proxy.reql.nodes import Node, located, taken
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
     MAX_CHUNK,
@@ -186,8 +186,8 @@ def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     def run(env: Any) -> Any:
         value = nodes[0].run(env)
         if spread:
-            value, condition, paths = _spread(env, nodes, value, path)
-            return _filter(env, value, condition, paths, path, default)
+            value, condition = _spread(env, nodes, value, path)
+            return _filter(env, value, condition, None, path, default)
         if value.__class__ is Grouped:
             return located(
                 lambda env, grouped: over_groups(env, grouped, lambda held: apply(env, held)), env, value, path
@@ -195,7 +195,7 @@ def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         return apply(env, value)
 
     def apply(env: Any, value: Any) -> Any:
-        return _filter(env, value, nodes[1].run(env), (nodes[0].path, nodes[1].path), path, default)
+        return _filter(env, value, nodes[1].run(env), nodes[1], path, default)
 
     determinism = 0
     for node in [*nodes, *([default] if default is not None else [])]:
@@ -203,25 +203,28 @@ def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     return Node(run, Term.FILTER, path, raw, determinism, arguments=nodes)
 
 
-def _spread(env: Any, nodes: list[Node], first: Any, path: Path) -> tuple[Any, Any, tuple[Path, Path]]:
+def _spread(env: Any, nodes: list[Node], first: Any, path: Path) -> tuple[Any, Any]:
     """The two arguments where `r.args` is among them."""
     values: list[Any] = []
     for at, node in enumerate(nodes):
         value = node.run(env) if at else first
-        values += located(as_array, env, value, node.path) if node.term == Term.ARGS else [value]
+        values += taken(as_array, env, value, node, path) if node.term == Term.ARGS else [value]
     if len(values) != 2:
         located(_refuse_count, env, len(values), path)
-    return values[0], values[1], (path, path)
+    return values[0], values[1]
 
 
 def _refuse_count(env: Any, count: int) -> None:
     fail(f"Expected 2 arguments but found {count}.")
 
 
-def _filter(env: Any, value: Any, condition: Any, paths: tuple[Path, Path], path: Path, default: Node | None) -> Any:
-    func = located(as_func_or_constant, env, condition, paths[1])
+def _filter(env: Any, value: Any, condition: Any, node: Node | None, path: Path, default: Node | None) -> Any:
+    if node is None:
+        func = located(as_func_or_constant, env, condition, path)
+    else:
+        func = taken(as_func_or_constant, env, condition, node, path)
     if func.__class__ is NativeFunc and not func.path:
-        func.path = paths[1]
+        func.path = path if node is None else node.path
     default_func = None
     decide = None
     if default is not None:
@@ -235,7 +238,7 @@ def _filter(env: Any, value: Any, condition: Any, paths: tuple[Path, Path], path
         return keep(value, stream.add(Filter(Predicate(func, decide), path, default_func)), env)
     except ReqlError as error:
         if error.path is None:
-            error.path = paths[0] if error.at == 0 else path
+            error.path = path
         raise
 
 
@@ -260,6 +263,9 @@ class Numbers(Stream):
     def is_empty(self) -> bool:
         """Whether there is nothing left."""
         return self._stop is not None and self._next >= self._stop
+
+    def is_exhausted(self) -> bool:
+        return self.is_empty and not self.operations
 
     @property
     def ends_batch(self) -> bool:

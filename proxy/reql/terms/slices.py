@@ -56,6 +56,9 @@ class Slice(Stream):
     def is_over(self) -> bool:
         return (self._is_done() or self.inner.is_over()) and not self._expanding
 
+    def is_exhausted(self) -> bool:
+        return self.right is not None and self.left >= self.right
+
     def _within(self, rows: list[Any] | None) -> list[Any] | None:
         """Those of the next rows that are in the slice."""
         if rows is None:

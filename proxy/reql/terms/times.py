@@ -7,16 +7,20 @@ from typing import Any
 from model import datum as d
 from model import order
 from model import pseudo_time as times
-from model.errors import ReqlQueryLogicError
+from model.errors import THE_TERM, ReqlQueryLogicError
 from proxy.reql.ids import Term
 from proxy.reql.registry import CONSTANT_NOW, fail, term
-from proxy.reql.values import as_datum, as_integer, as_number, as_string
+from proxy.reql.values import as_datum, as_integer, as_number, as_string, wrong_type
 
 
 def as_time(env: Any, value: Any) -> dict[str, Any]:
-    """A time; raises `Not a TIME pseudotype`."""
+    """A time; raises `Not a TIME pseudotype`, and for a binary what RethinkDB says instead."""
     value = as_datum(env, value)
     if not d.is_ptype(value, d.TIME):
+        if d.is_ptype(value, d.BINARY):
+            error = wrong_type("OBJECT", value)
+            error.at = THE_TERM
+            raise error
         raise ReqlQueryLogicError(f"Not a TIME pseudotype: `{d.trunc_print(value)}`.")
     return value  # type: ignore[no-any-return]
 
@@ -30,7 +34,7 @@ def now(env: Any) -> dict[str, Any]:
     return times.make_time(env.now_s())
 
 
-@term(Term.TIME, "time", "4..7")
+@term(Term.TIME, "time", "4..7", takes=(as_integer, as_integer, as_integer, None))
 def time(env: Any, *arguments: Any) -> dict[str, Any]:
     """From (year, month, day, timezone) or (year, month, day, hours, minutes, seconds, timezone)."""
     count = len(arguments)

@@ -256,10 +256,18 @@ def _source_code(function: Func) -> str:
         return f"javascript timeout={function.timeout_ms}ms, source={function.source}"
     if not function.raw:
         return ""
-    held = [f"{name}: {d.print_datum(function.env.slots[slot])}" for name, slot in sorted(function.captured.items())]
+    captured, values = function.captured, function.env.slots
+    held = [f"{name}: {d.print_datum(values[slot])}" for name, slot in sorted(captured.variables.items())]
     blob = from_func_term(function.raw)
     arguments = ", ".join(map(_variable, blob.arg_ids))
-    captures = ", ".join(["(no implicit)", *held])
+    if captured.implicit_depth == 0:
+        implicit = "(no implicit)"
+    elif captured.implicit_depth > 1:
+        implicit = "(multiple implicits)"
+    else:
+        slot = captured.implicit_slot
+        implicit = f"implicit: {'(not stored)' if slot < 0 else d.print_datum(values[slot])}"
+    captures = ", ".join([implicit, *held])
     return f"function (captures = [{captures}]) (args = [{arguments}]) {term_text(blob.body, _NAMES)}"
 
 

@@ -6,68 +6,49 @@ from functools import partial
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import Path, ReqlCompileError, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlRuntimeError
+from model.errors import (
+    THE_TERM,
+    Path,
+    ReqlCompileError,
+    ReqlError,
+    ReqlOpFailedError,
+    ReqlQueryLogicError,
+    ReqlRuntimeError,
+)
 from model.keys import primary_key_bytes
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.nodes import Node, located
+from proxy.reql.nodes import Node, located, place_of, taken
 from proxy.reql.one_row import change_runner, insert_runner
 from proxy.reql.permissions import require_config, require_table
-from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, fail, special, term
+from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, special, term
 from proxy.reql.streams import MAX_CHUNK, SpentArray, as_selection, as_stream, grouped_value, over_groups
 from proxy.reql.terms.select import leave_unread
+from proxy.reql.terms.write_options import INSERT_OPTARGS, WRITE_OPTARGS
 from proxy.reql.values import (
     PLAIN,
     Func,
+    Grouped,
     NativeFunc,
     SingleSelection,
     Table,
     as_bool,
     as_datum,
     as_func_or_constant,
-    as_string,
     as_table,
-    string_at,
 )
-from proxy.reql.writing import ALWAYS_CHANGES, CHANGES, NO_CHANGES, RowWriter, Stats
-
-WRITE_OPTARGS = {
-    "durability": as_string,
-    "return_changes": as_datum,
-    "return_vals": None,
-    "ignore_write_hook": as_bool,
-}
-
-
-def durability_of(optargs: dict[str, Any]) -> str | None:
-    """The `durability` optarg, checked; None for the table's own."""
-    durability: str | None = optargs.get("durability")
-    if durability is not None and durability not in ("hard", "soft"):
-        fail(f'Durability option `{durability}` unrecognized (options are "hard" and "soft").', "durability")
-    return durability
-
-
-def return_changes_of(optargs: dict[str, Any]) -> int:
-    """The `return_changes` optarg: false, true or "always"."""
-    if "return_vals" in optargs:
-        fail("Error: encountered obsolete optarg `return_vals`.  Use `return_changes` instead.")
-    value = optargs.get("return_changes", False)
-    if value.__class__ is str:
-        if value != "always":
-            fail(f"Invalid return_changes value `{value}` (options are `true`, `false`, and `'always'`.)")
-        return ALWAYS_CHANGES
-    return CHANGES if as_bool(None, value) else NO_CHANGES
+from proxy.reql.writing import NO_CHANGES, RowWriter, Stats
 
 
 def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
     """Inserts a document, an array or any sequence of documents; makes missing primary keys."""
     _check_hook_use(env, table, optargs)
-    stats = Stats(return_changes_of(optargs), env.array_limit)
-    conflict = _conflict_rule(env, optargs.get("conflict"))
-    durability = durability_of(optargs)
-    insertion = _Insertion(env, table, conflict, durability, stats, optargs.get("ignore_write_hook", False))
+    stats = Stats(optargs.get("return_changes", NO_CHANGES), env.array_limit)
+    conflict = optargs.get("conflict", "error")
+    ignore_hook = optargs.get("ignore_write_hook", False)
+    insertion = _Insertion(env, table, conflict, optargs.get("durability"), stats, ignore_hook)
     document = what.datum() if what.__class__ is SingleSelection else what
-    if document.__class__ is dict:
+    if document.__class__ is dict and not d.is_ptype(document, d.BINARY):
         insertion.add(document)
     else:
         stream = SpentArray(what) if _is_spent(env, what) else as_stream(env, what, 1)
@@ -93,7 +74,8 @@ _INSERT: Final = TermSpec(
     2,
     2,
     takes=(as_table, None),
-    optargs={"conflict": None, **WRITE_OPTARGS},
+    optargs=INSERT_OPTARGS,
+    optargs_after=1,
     determinism=NEVER,
     body=insert,
 )
@@ -111,24 +93,6 @@ def _check_hook_use(env: Any, table: Table, optargs: dict[str, Any]) -> None:
     """Only who may configure a table may pass by its write hook."""
     if optargs.get("ignore_write_hook", False):
         require_config(env, table.db.uuid, table.source.uuid)
-
-
-def _conflict_rule(env: Any, conflict: Any) -> Any:
-    if conflict is None:
-        return "error"
-    if isinstance(conflict, Func):
-        if conflict.determinism & ~CONSTANT_NOW:
-            fail("The conflict function passed to `insert` must be deterministic.")
-        if conflict.arity not in (0, 3):
-            fail("The conflict function passed to `insert` should expect 3 arguments.")
-        return conflict
-    name = string_at(env, conflict, "conflict")
-    if name not in ("error", "replace", "update"):
-        fail(
-            f'Conflict option `{name}` unrecognized (options are "error", "replace" and "update").',
-            "conflict",
-        )
-    return name
 
 
 FEW_ROWS: Final = 4  # of fewer, each is looked up by itself
@@ -258,7 +222,7 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
         spec = TERMS[id]
         arguments, raw_optargs = compiler.split(raw, path)
         nodes = [
-            compiler.child(argument, (*path, at), id, at == 0, literal_ok=at == 1)
+            compiler.child(argument, (*path, at), id, at == 0, literal_ok=at == 1 and id is Term.UPDATE)
             for at, argument in enumerate(arguments)
         ]
         if not spec.takes_count(len(nodes)):
@@ -268,7 +232,8 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
             leave_unread(nodes[0])
 
         def run(env: Any) -> Any:
-            given = _evaluate_optargs(env, spec, optargs) if optargs else _NOTHING_GIVEN
+            target = nodes[0].run(env)
+            given = _evaluate_optargs(env, spec, optargs, path) if optargs else _NOTHING_GIVEN
             rule: Any = None
             determinism = 0
             if has_function:
@@ -279,16 +244,15 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                 rule, determinism = _rule_of(env, nodes[1], make_rule, id), nodes[1].determinism
             else:
                 rule = make_rule(None)
-            target = nodes[0].run(env)
             try:
                 if target.__class__ is not SingleSelection and target.__class__ not in PLAIN:
                     grouped = grouped_value(env, target)
                     if grouped is not None:
-                        return over_groups(env, grouped, lambda held: _change(env, held, rule, determinism, given))
+                        return _change_groups(env, grouped, rule, determinism, given)
                 return _change(env, target, rule, determinism, given)
             except ReqlError as error:
                 if error.path is None:
-                    error.path = _blamed(error, nodes, optargs, path)
+                    error.path = _blamed(env, error, nodes, optargs, path)
                 raise
 
         node = Node(run, id, path, raw, NEVER, arguments=nodes, optargs=optargs)
@@ -299,11 +263,20 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
         return node
 
 
-def _blamed(error: ReqlError, nodes: list[Node], optargs: dict[str, Node], path: Path) -> Path:
-    if isinstance(error.at, int):
+def _change_groups(env: Any, grouped: Grouped, rule: Any, determinism: int, given: dict[str, Any]) -> Grouped:
+    try:
+        return over_groups(env, grouped, lambda held: _change(env, held, rule, determinism, given))
+    except ReqlError as error:
+        if error.at == 0:
+            error.at = THE_TERM  # which the groups were given to
+        raise
+
+
+def _blamed(env: Any, error: ReqlError, nodes: list[Node], optargs: dict[str, Node], path: Path) -> Path:
+    if isinstance(error.at, int) and error.at != THE_TERM:
         node = nodes[error.at]
         # An array that was a sequence is still blamed on where the sequence came from.
-        return node.arguments[0].path if node.term == Term.COERCE_TO else node.path
+        return node.arguments[0].path if node.term == Term.COERCE_TO else place_of(env, node)
     return optargs[error.at].path if error.at in optargs else path
 
 
@@ -317,7 +290,10 @@ def _rule_of(env: Any, node: Node, make_rule: Any, id: Term) -> Any:
 
 
 def _updated(change: Any, old: Any) -> Any:
-    return None if old is None else d.merge(old, change)
+    if old is None:
+        return None
+    d.check_layer(change)
+    return d.merge(old, change)
 
 
 def _change_function(env: Any, node: Node, lazily: bool) -> Func:
@@ -331,20 +307,22 @@ def _evaluated(env: Any, node: Node, old: Any) -> Any:
     return located(as_func_or_constant, env, node.run(env), node.path).datum(old)
 
 
-def _evaluate_optargs(env: Any, spec: TermSpec, optargs: dict[str, Node]) -> dict[str, Any]:
+def _evaluate_optargs(env: Any, spec: TermSpec, optargs: dict[str, Node], path: Path) -> dict[str, Any]:
+    """In the order in which the term declares them."""
     out = {}
-    for name, node in optargs.items():
-        value = node.run(env)
-        kind = spec.optargs[name]
-        out[name] = value if kind is None else located(kind, env, value, node.path)
+    for name, kind in spec.optargs.items():
+        node = optargs.get(name)
+        if node is not None:
+            value = node.run(env)
+            out[name] = value if kind is None else taken(kind, env, value, node, path)
     return out
 
 
 def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[str, Any]) -> dict[str, Any]:
     return_changes, durability, use_hook = NO_CHANGES, None, True
     if optargs:
-        return_changes = return_changes_of(optargs)
-        durability = durability_of(optargs)
+        return_changes = optargs.get("return_changes", NO_CHANGES)
+        durability = optargs.get("durability")
         use_hook = not optargs.get("ignore_write_hook", False)
     stats = Stats(return_changes, env.array_limit)
     if target.__class__ is SingleSelection:
@@ -362,7 +340,8 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
     try:
         selection = as_selection(env, target)
     except ReqlError as error:
-        error.at = 0
+        if error.at != THE_TERM:
+            error.at = 0
         raise
     _check_hook_use(env, selection.table, optargs)
     writer = writer_for(env, selection.table, durability, stats, use_hook)
@@ -382,6 +361,7 @@ def _change_rows(
             try:
                 decided.append((key, rule(row)))
             except ReqlRuntimeError as error:
+                stats.was_used = True
                 stats.add_error(error.message)
         for key, new in decided:
             writer.write(key, lambda old, new=new: new)
@@ -404,7 +384,10 @@ def _update_rule(function: Func) -> Any:
         if old is None:
             return None
         change = function.datum(old)
-        return old if change is None else d.merge(old, change)
+        if change is None:
+            return old
+        d.check_layer(change)
+        return d.merge(old, change)
 
     return update
 
@@ -444,7 +427,7 @@ def for_each(env: Any, rows: Any, function: Func) -> dict[str, Any]:
 
 
 def _for_each_error(error: ReqlError, message: str, function: Func) -> ReqlError:
-    return type(error)(message, function.path or None, None if function.path else 1)
+    return error.reworded(message, function.path or None, None if function.path else 1)
 
 
 def merge_stats(left: dict[str, Any], right: Any, limit: int, warnings: list[str]) -> dict[str, Any]:
