@@ -439,6 +439,23 @@ def test_a_feed_beside_numbers_goes_on_when_there_is_news(server: Server) -> Non
     assert driver.told() == [[30, 0], [31, 1]]
 
 
+def test_what_is_made_null_of_is_left_out(server: Server) -> None:
+    server.write(T.get(1).update({"a": None}))
+    driver = server.connect()
+    begins_with = driver.follow(1, T.get_all(1, 2)["a"].changes(include_initial=True))
+    assert begins_with == [{"new_val": 2}]
+    driver.follow(2, T.map(lambda row: row["a"].default(None)).changes(include_types=True))
+    driver.say(2, CONTINUE)
+    server.write(T.insert({"id": 30, "a": None}))
+    server.write(T.get(30).update({"a": 5}))
+    server.write(T.get(30).delete())
+    driver.say(2, CONTINUE)
+    assert driver.told() == [
+        {"old_val": None, "new_val": 5, "type": "add"},
+        {"old_val": 5, "new_val": None, "type": "remove"},
+    ]
+
+
 def test_is_empty_waits_for_the_first_change_and_does_nothing_meanwhile(server: Server) -> None:
     driver = server.connect()
     calls = server.clock.getDelayedCalls()
@@ -453,20 +470,21 @@ def test_is_empty_waits_for_the_first_change_and_does_nothing_meanwhile(server: 
 
 
 @pytest.mark.parametrize(
-    ("query", "words"),
+    ("query", "words", "path"),
     [
-        (T.union(T).limit(2), "Cannot call `changes` on a slice of a union."),
-        (T.union(r.expr([1])).limit(2), "Cannot call `changes` on an eager stream."),
-        (T.union(T).limit(2).map(lambda row: row), "Changefeeds are not supported on queries that have a transf"),
-        (T.limit(2).pluck("a"), "Changefeeds are not supported on queries that have a transformation following a"),
-        (T.skip(2).pluck("a"), "Changefeeds are not supported on queries that have a transformation following a"),
-        (T.limit(2).filter(True), "Cannot get changes on the first elements of an unordered stream."),
+        (T.union(T).limit(2), "Cannot call `changes` on a slice of a union.", [0, 0]),
+        (T.union(r.expr([1])).limit(2), "Cannot call `changes` on an eager stream.", [0]),
+        (T.union(T).limit(2).map(lambda row: row), "Changefeeds are not supported on queries that have a transf", [0]),
+        (T.limit(2).pluck("a"), "Changefeeds are not supported on queries that have a transformation following", [0]),
+        (T.skip(2).pluck("a"), "Changefeeds are not supported on queries that have a transformation following", [0]),
+        (T.limit(2).filter(True), "Cannot get changes on the first elements of an unordered stream.", []),
     ],
 )
-def test_slices_that_have_no_feed(server: Server, query: Any, words: str) -> None:
+def test_slices_that_have_no_feed(server: Server, query: Any, words: str, path: list[int]) -> None:
     driver = server.connect()
     driver.say(1, ReQLEncoder().encode([1, query.changes()]).encode())
     [(_, response)] = driver.heard()
     assert response["t"] == 18
     assert response["r"][0].startswith(words)
+    assert response["b"] == path
     assert server.world.feeds.open_count == 0

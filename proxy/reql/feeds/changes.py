@@ -181,7 +181,7 @@ class RangeFeed(ChangeFeed):
                     env.data = live
                 if rows is None:
                     return
-                yield [{"new_val": row} for row in rows]
+                yield [{"new_val": row} for row in rows if row is not None]
         finally:
             self._release_view()
 
@@ -197,7 +197,7 @@ class RangeFeed(ChangeFeed):
                     return ABSENT
         except ReqlError:
             return ABSENT  # as in an index: a row on which the function fails is not in it
-        return rows[0]
+        return ABSENT if rows[0] is None else rows[0]  # what is made null of is no more there than what is left out
 
     def elements(self, changes: list[Any]) -> Rows:
         if self._is_literal:

@@ -117,7 +117,7 @@ def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) 
 def _changes_of_stream(env: Any, stream: Stream, options: FeedOptions, path: Path) -> FeedStream:
     if isinstance(stream, Slice) and not stream.is_array:
         if any(operation.kind != "filter" for operation in stream.operations):
-            fail(NO_TRANSFORMATIONS)
+            raise ReqlQueryLogicError(NO_TRANSFORMATIONS, (*path, 0))
         if stream.left == 0 and stream.right is not None:
             return _changes_of_first(env, stream, stream.right, options, path)
     if stream.grouped:
@@ -172,10 +172,10 @@ def _check_operations(operations: list[Any]) -> None:
 
 
 def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
-    if options.include_offsets:
-        fail("Cannot include offsets for range subs.")
     operations = stream.operations
     _check_operations(operations)
+    if options.include_offsets:
+        fail("Cannot include offsets for range subs.")
     source: StoredTable = stream.source
     source.prepare_read(env)
     check_resumption(env, options)
