@@ -256,7 +256,7 @@ def _object(env: Any, value: dict[str, Any]) -> Any:
 
 def make_func(env: Any, slots: tuple[int, ...], body: Node, raw: Any, captured: Captures) -> Func:
     """A function value over a compiled body."""
-    matches = body.term in (Term.MAKE_OBJ, Term.DATUM)
+    matches = body.term in (Term.MAKE_OBJ, Term.DATUM) and not d.is_ptype(body.constant, d.BINARY)
     func = Func(env, slots, body.run, body.path, body.determinism, raw, matches, captured)
     func.maker = body
     if len(slots) == 1:

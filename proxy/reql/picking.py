@@ -10,9 +10,10 @@ from typing import Any
 from model import datum as d
 from model.errors import ReqlNonExistenceError
 from model.pseudo_binary import binary_bytes, make_binary
+from proxy.reql.nodes import argument
 from proxy.reql.registry import fail, fail_absent
 from proxy.reql.streams import Stream, as_selection, as_stream, grouped_value, is_selection, is_sequence, over_groups
-from proxy.reql.values import SingleSelection, Table, as_integer
+from proxy.reql.values import PLAIN, SingleSelection, Table, as_integer
 
 
 def as_small_integer(env: Any, value: Any) -> int:
@@ -37,11 +38,9 @@ def nth(env: Any, value: Any, index: Any) -> Any:
     grouped = grouped_value(env, value)
     if grouped is not None:
         return over_groups(env, grouped, lambda held: nth(env, held, index))
-    try:
-        number = as_small_integer(env, index)
-    except Exception as error:
-        error.at = 1  # type: ignore[attr-defined]
-        raise
+    if value.__class__ in PLAIN and value.__class__ is not list:
+        as_stream(env, value)  # raises the error for what is no sequence
+    number = argument(as_small_integer, env, index, 1)
     if is_sequence(value):
         return _nth_of_stream(env, value, number)
     if value.__class__ is SingleSelection:

@@ -345,7 +345,12 @@ def type_label(value: Any) -> str:
 
 
 def describe(value: Any) -> str:
-    return value.describe() if isinstance(value, Value) else d.print_datum(value)
+    """Any value as messages show it. What cannot be shown is the error then, and that of the term that looked."""
+    try:
+        return value.describe() if isinstance(value, Value) else d.print_datum(value)
+    except ReqlError as error:
+        error.at = THE_TERM
+        raise
 
 
 def describe_short(value: Any) -> str:
@@ -357,12 +362,7 @@ def wrong_kind(expected: str, value: Any) -> ReqlQueryLogicError:
     """RethinkDB's type error between kinds of values (`rcheck_literal_type`)."""
     absent = value is None or (value.__class__ is SingleSelection and value.datum() is None)
     error = ReqlNonExistenceError if absent else ReqlQueryLogicError
-    try:
-        found = describe(value)
-    except ReqlError as unprintable:  # which is the error then, and that of the term that looked
-        unprintable.at = THE_TERM
-        raise
-    return error(f"Expected type {expected} but found {type_label(value)}:\n{found}")
+    return error(f"Expected type {expected} but found {type_label(value)}:\n{describe(value)}")
 
 
 def wrong_type(expected: str, value: Any) -> ReqlQueryLogicError:
@@ -481,7 +481,7 @@ def as_func_or_constant(env: Any, value: Any) -> Func:
         raise wrong_kind("FUNCTION", value)
     constant = as_datum(env, value)
     func = NativeFunc(env, lambda *_: constant, None)
-    func.matches_object = constant.__class__ is dict
+    func.matches_object = constant.__class__ is dict and not d.is_ptype(constant, d.BINARY)
     return func
 
 

@@ -201,3 +201,27 @@ class TestHooksAndWrites:
 
     def test_bytes_are_no_row(self, failure):
         assert failure(T.insert(r.binary(b"a")))[1:] == ("Cannot convert PTYPE<BINARY> to SEQUENCE", [])
+
+
+class TestWhatIsNotLookedAt:
+    def test_the_other_sequence_of_a_difference_of_nothing(self, run, failure):
+        assert run(r.expr([]).difference(r.error("x"))) == []
+        assert run(r.expr([1]).difference(None)) == []  # it is a filter, which leaves out what finds nothing
+        assert run(r.expr([1, 2, 1]).difference([1])) == [2]
+        assert failure(r.expr([1]).difference(1))[1:] == ("Cannot convert NUMBER to SEQUENCE", [])
+        assert failure(r.expr([1]).difference(T.group("k")))[1] == "Expected type DATUM but found GROUPED_DATA:"
+
+    def test_a_bound_of_during_that_does_not_matter(self, run, failure):
+        first, last = r.epoch_time(1), r.epoch_time(2)
+        assert run(r.epoch_time(1.5).during(first, last, right_bound=r.error("x"))) is True
+        assert run(r.epoch_time(0).during(first, last, left_bound=r.error("x"))) is False
+        assert failure(last.during(first, last, right_bound="x"))[1].startswith("Expected `open` or `closed`")
+
+    def test_the_second_argument_where_the_first_will_not_do(self, failure):
+        assert failure(r.expr(1).nth(1.5))[1:] == ("Cannot convert NUMBER to SEQUENCE", [])
+        assert failure(r.expr(1).delete_at(1.5))[1:] == ("Expected type ARRAY but found NUMBER.", [])
+        assert failure(r.expr(2**53).bit_or("a"))[1:] == ("Integer too large: 9007199254740992", [])
+        assert failure(r.point(1, 1).includes(1))[1] == "Expected geometry of type `Polygon` but found `Point`."
+
+    def test_bytes_as_a_filter_are_true(self, run):
+        assert run(r.expr([{"a": 1}]).filter(r.binary(b"a"))) == [{"a": 1}]

@@ -48,7 +48,7 @@ def test_values(run, query, value):
     ("query", "message", "path"),
     [
         (r.expr("a").match("a(b"), "Error in regexp `a(b` (portion `a(b`): missing ): a(b", ()),
-        (r.expr("a").split(1), "Expected type STRING but found NUMBER.", (1,)),
+        (r.expr("a").split(1), "Expected type STRING but found NUMBER.", ()),
         (r.expr("a").split(",", -2), "Error: `split` size argument must be in range [-1, 99999].", ()),
         (r.expr(1).upcase(), "Expected type STRING but found NUMBER.", (0,)),
         (r.json("[1,]"), 'Failed to parse "[1,]" as JSON: Invalid value.', ()),

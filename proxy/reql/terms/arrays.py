@@ -6,15 +6,20 @@ positions of elements (change_at, delete_at); negative ones count from the end.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from model import datum as d
 from model import order
+from model.errors import Path, ReqlError, ReqlNonExistenceError
+from proxy.reql.calling import call_runner
+from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.nodes import Node, place_of
 from proxy.reql.picking import place_in
-from proxy.reql.registry import fail, fail_absent, term
-from proxy.reql.streams import RowOperation, Rows, as_stream, keep, to_list
-from proxy.reql.values import as_datum, check_array_size
+from proxy.reql.registry import TermSpec, fail, fail_absent, special, term
+from proxy.reql.streams import RowOperation, Rows, as_stream, grouped_value, keep, to_list
+from proxy.reql.values import Grouped, as_datum, check_array_size, wrong_kind
 
 
 def _array(value: Any) -> list[Any]:
@@ -52,17 +57,19 @@ def _out_of_bounds(place: int, size: int) -> None:
 
 def _space(array: Any, index: Any) -> int:
     """A position between elements."""
-    place = place_in(_index(index), len(_array(array)) + 1)
-    if place > len(array):
-        _out_of_bounds(place, len(array))
+    size = len(_array(array))
+    place = place_in(_index(index), size + 1)
+    if place > size:
+        _out_of_bounds(place, size)
     return place
 
 
 def _element(array: Any, index: Any) -> int:
     """The position of an element that is there."""
-    place = place_in(_index(index), len(_array(array)))
-    if place >= len(array):
-        _out_of_bounds(place, len(array))
+    size = len(_array(array))
+    place = place_in(_index(index), size)
+    if place >= size:
+        _out_of_bounds(place, size)
     return place
 
 
@@ -137,13 +144,49 @@ def set_difference(env: Any, left: Any, right: Any) -> list[Any]:
     return _distinct(array, set(map(order.hashable_key, _array(right))))
 
 
-@term(Term.DIFFERENCE, "difference", "2", grouped="stream")
-def difference(env: Any, value: Any, others: Any) -> Any:
-    """The elements of a sequence that are not in another one; what comes twice stays twice."""
-    stream = as_stream(env, value)
-    left_out = set(map(order.hashable_key, to_list(env, as_stream(env, others))))
+@special(Term.DIFFERENCE, "difference", "2")
+def difference(compiler: Compiler, raw: list[Any], path: Path) -> Node:
+    """The elements of a sequence that are not in another one; what comes twice stays twice.
+
+    It is a filter: the other sequence is looked at for the first row, and for none if there is none, and what is
+    absent from it leaves all rows out (terms/rewrites.cc).
+    """
+    node = compiler.compile_call(_DIFFERENCE, raw, path)
+    if all(argument.term != Term.ARGS for argument in node.arguments):
+        first, second = node.arguments
+        later = Node(lambda env: partial(_others, env, second, path), second.term, second.path, second.raw)
+        node.run = call_runner(_DIFFERENCE, [first, later], {}, path, False)
+    return node
+
+
+def _others(env: Any, node: Node, path: Path) -> Any:
+    value = node.run(env)
+    try:
+        if grouped_value(env, value) is not None:
+            raise wrong_kind("DATUM", Grouped())
+        return to_list(env, as_stream(env, value))
+    except ReqlError as error:
+        if error.path is None:
+            error.path = place_of(env, node) if error.at == 0 else path
+        raise
+
+
+def _without(env: Any, value: Any, others: Any) -> Any:
+    left_out: set[Any] = set()
+    is_known = False
 
     def apply(env: Any, rows: Rows) -> Rows:
+        nonlocal is_known
+        if rows and not is_known:
+            try:
+                given = others() if others.__class__ is partial else to_list(env, as_stream(env, others))
+            except ReqlNonExistenceError:
+                return []
+            left_out.update(map(order.hashable_key, given))
+            is_known = True
         return [row for row in rows if order.hashable_key(row) not in left_out]
 
-    return keep(value, stream.add(RowOperation("filter", (), apply)), env)
+    return keep(value, as_stream(env, value).add(RowOperation("filter", (), apply)), env)
+
+
+_DIFFERENCE: Final = TermSpec(Term.DIFFERENCE, "difference", 2, 2, grouped="stream", body=_without)

@@ -333,7 +333,7 @@ def branch(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         for at in range(0, len(choices) - 1, 2):
             if at:
                 test = choices[at].run(env)
-            if test is True or (test is not False and located(as_bool, env, test, choices[at].path)):
+            if test is True or (test is not False and taken(as_bool, env, test, choices[at], path)):
                 return go(env, choices[at + 1])
         return go(env, choices[-1])
 
@@ -370,7 +370,7 @@ def _logic(id: Term, name: str, stops_at: bool) -> None:
             for at, node in enumerate(choices):
                 if at:
                     value = node.run(env)
-                truth = value if value.__class__ is bool else located(as_bool, env, value, node.path)
+                truth = value if value.__class__ is bool else taken(as_bool, env, value, node, path)
                 if truth is stops_at or at == last:
                     env.slots[taken_slot] = node
                     return value

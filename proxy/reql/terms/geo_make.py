@@ -15,7 +15,7 @@ from proxy.reql.geo import geometry as geo
 from proxy.reql.ids import Term
 from proxy.reql.nodes import argument
 from proxy.reql.registry import SINGLE_SERVER, fail, fail_absent, term
-from proxy.reql.values import as_bool, as_datum, as_integer, as_number, as_string, check_array_size
+from proxy.reql.values import as_bool, as_datum, as_integer, as_number, as_string, check_array_size, wrong_type
 
 
 @term(Term.POINT, "point", "2", takes=(as_number,))
@@ -53,6 +53,8 @@ def geojson(env: Any, value: Any) -> dict[str, Any]:
 
 @term(Term.TO_GEOJSON, "to_geojson", "1", takes=(geo.as_geometry,))
 def to_geojson(env: Any, geometry: dict[str, Any]) -> dict[str, Any]:
+    if d.is_ptype(geometry, d.BINARY):
+        raise wrong_type("OBJECT", geometry)
     return {key: value for key, value in geometry.items() if key != d.PTYPE_KEY}
 
 

@@ -10,6 +10,7 @@ from proxy.reql.geo import shapes
 from proxy.reql.ids import Term
 from proxy.reql.registry import SINGLE_SERVER
 from proxy.reql.terms.obj_or_seq import FILTER, obj_or_seq
+from proxy.reql.values import as_datum
 
 GEOMETRIES = frozenset({"GEOMETRY"})
 
@@ -25,7 +26,7 @@ class _Other:
 
     def shape(self) -> shapes.Shape:
         if self._shape is None:
-            self._shape = shapes.kept_shape_of(self._geometry)
+            self._shape = shapes.kept_shape_of(geo.as_geometry_at(self._geometry, 1))
         return self._shape
 
 
@@ -34,7 +35,7 @@ class _Other:
     "intersects",
     "2",
     poly=FILTER,
-    takes=(geo.as_geometry,),
+    takes=(as_datum,),
     ptypes=GEOMETRIES,
     determinism=SINGLE_SERVER,
 )
@@ -48,7 +49,7 @@ def intersects(env: Any, geometry: Any) -> Callable[[dict[str, Any]], bool]:
     "includes",
     "2",
     poly=FILTER,
-    takes=(geo.as_geometry,),
+    takes=(as_datum,),
     ptypes=GEOMETRIES,
     determinism=SINGLE_SERVER,
 )

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from functools import reduce as fold_left
 from typing import Any, Final
 
 from model import datum as d
 from model import order
 from model import pseudo_time as times
-from model.errors import Path, ReqlError
+from model.errors import THE_TERM, Path, ReqlError
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.nodes import Node, taken
@@ -273,20 +274,18 @@ def round_(env: Any, value: int | float) -> int | float:
 # ---- bits ------------------------------------------------------------------------------------------------------
 
 
-def _checked_bits(value: int) -> int:
+def _as_bits(env: Any, value: Any) -> int:
     """A whole number whose bits may be used; 2**53 itself, as whose double 2**53 + 1 comes, may not."""
-    if value >= d.MAX_INT:
-        fail(f"Integer too large: {value}")
-    return value
+    bits = as_integer(env, value)
+    if bits >= d.MAX_INT:
+        fail(f"Integer too large: {bits}", THE_TERM)
+    return bits
 
 
 def _bitwise(id: Term, apply: Callable[[int, int], int]) -> None:
-    @term(id, id.name, "1..*", takes=(as_integer,))
+    @term(id, id.name, "1..*", takes=(_as_bits,))
     def bitwise(env: Any, *values: int) -> int | float:
-        total = _checked_bits(values[0])
-        for value in values[1:]:
-            total = apply(total, _checked_bits(value))
-        return d.number(total)
+        return d.number(fold_left(apply, values))
 
 
 _bitwise(Term.BIT_AND, lambda left, right: left & right)
@@ -294,29 +293,28 @@ _bitwise(Term.BIT_OR, lambda left, right: left | right)
 _bitwise(Term.BIT_XOR, lambda left, right: left ^ right)
 
 
-@term(Term.BIT_NOT, "BIT_NOT", "1", takes=(as_integer,))
+@term(Term.BIT_NOT, "BIT_NOT", "1", takes=(_as_bits,))
 def bit_not(env: Any, value: int) -> int | float:
-    return d.number(~_checked_bits(value))
+    return d.number(~value)
 
 
-@term(Term.BIT_SAL, "BIT_SAL", "2", takes=(as_integer, as_integer))
+@term(Term.BIT_SAL, "BIT_SAL", "2", takes=(_as_bits, as_integer))
 def bit_sal(env: Any, value: int, places: int) -> int | float:
     """Shifts left; the result may go beyond 2**53 as a double."""
-    _check_shift(value, places)
+    _check_shift(places)
     try:
         return d.number(math.ldexp(value, places))
     except OverflowError:
         return d.number(math.inf if value > 0 or places >= 4096 else -math.inf)
 
 
-@term(Term.BIT_SAR, "BIT_SAR", "2", takes=(as_integer, as_integer))
+@term(Term.BIT_SAR, "BIT_SAR", "2", takes=(_as_bits, as_integer))
 def bit_sar(env: Any, value: int, places: int) -> int:
     """Shifts right, keeping the sign."""
-    _check_shift(value, places)
+    _check_shift(places)
     return value >> min(places, 64)
 
 
-def _check_shift(value: int, places: int) -> None:
-    _checked_bits(value)
+def _check_shift(places: int) -> None:
     if places < 0:
         fail("Cannot bit-shift by a negative value")

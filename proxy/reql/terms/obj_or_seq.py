@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from model import datum as d
-from model.errors import Path, ReqlCompileError, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
+from model.errors import THE_TERM, Path, ReqlCompileError, ReqlError, ReqlNonExistenceError, ReqlQueryLogicError
 from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
@@ -270,6 +270,8 @@ class ForEachObject(Operation):
                     self._for_object = for_object
             return for_object(row)
         except ReqlError as error:
+            if error.at == 0:
+                error.at = THE_TERM  # a row of the sequence is no argument
             plan.blame(self._env, error)
             raise
 

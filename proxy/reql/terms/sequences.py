@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from model.errors import Path, ReqlCompileError, ReqlError
 from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
-from proxy.reql.nodes import Node, located, taken
+from proxy.reql.nodes import Node, located, place_of, taken
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
     MAX_CHUNK,
@@ -187,7 +187,7 @@ def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         value = nodes[0].run(env)
         if spread:
             value, condition = _spread(env, nodes, value, path)
-            return _filter(env, value, condition, None, path, default)
+            return _filter(env, value, condition, (), path, default)
         if value.__class__ is Grouped:
             return located(
                 lambda env, grouped: over_groups(env, grouped, lambda held: apply(env, held)), env, value, path
@@ -195,7 +195,7 @@ def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         return apply(env, value)
 
     def apply(env: Any, value: Any) -> Any:
-        return _filter(env, value, nodes[1].run(env), nodes[1], path, default)
+        return _filter(env, value, nodes[1].run(env), nodes, path, default)
 
     determinism = 0
     for node in [*nodes, *([default] if default is not None else [])]:
@@ -218,13 +218,14 @@ def _refuse_count(env: Any, count: int) -> None:
     fail(f"Expected 2 arguments but found {count}.")
 
 
-def _filter(env: Any, value: Any, condition: Any, node: Node | None, path: Path, default: Node | None) -> Any:
-    if node is None:
-        func = located(as_func_or_constant, env, condition, path)
+def _filter(env: Any, value: Any, condition: Any, nodes: Sequence[Node], path: Path, default: Node | None) -> Any:
+    """nodes: those of the two arguments, unless they come out of `r.args`."""
+    if nodes:
+        func = taken(as_func_or_constant, env, condition, nodes[1], path)
     else:
-        func = taken(as_func_or_constant, env, condition, node, path)
+        func = located(as_func_or_constant, env, condition, path)
     if func.__class__ is NativeFunc and not func.path:
-        func.path = path if node is None else node.path
+        func.path = nodes[1].path if nodes else path
     default_func = None
     decide = None
     if default is not None:
@@ -238,7 +239,7 @@ def _filter(env: Any, value: Any, condition: Any, node: Node | None, path: Path,
         return keep(value, stream.add(Filter(Predicate(func, decide), path, default_func)), env)
     except ReqlError as error:
         if error.path is None:
-            error.path = path
+            error.path = place_of(env, nodes[0]) if nodes and error.at == 0 else path
         raise
 
 

@@ -14,11 +14,11 @@ import re2
 
 from model import datum as d
 from model import rapidjson
-from model.errors import ReqlNonExistenceError
+from model.errors import THE_TERM, ReqlNonExistenceError
 from proxy.reql.ids import Term
 from proxy.reql.registry import fail, term
 from proxy.reql.terms.types import coerce_to
-from proxy.reql.values import as_datum, as_integer, as_string, check_array_size
+from proxy.reql.values import as_datum, as_integer, as_string, check_array_size, wrong_type
 
 # ---- match -----------------------------------------------------------------------------------------------------
 
@@ -63,15 +63,18 @@ _SPACES: Final = [*range(9, 14), 32, 133, 160, 5760, *range(8192, 8203), 8232, 8
 _WORD: Final = re.compile(f"[^{''.join(map(chr, _SPACES))}]+")
 
 
-@term(Term.SPLIT, "split", "1..3", takes=(as_string, as_datum, as_integer))
-def split(env: Any, text: str, separator: Any = None, most: int = -1) -> list[str]:
+def _as_separator(env: Any, value: Any) -> str | None:
+    value = as_datum(env, value)
+    if value is not None and value.__class__ is not str:
+        error = wrong_type("STRING", value)
+        error.at = THE_TERM
+        raise error
+    return value
+
+
+@term(Term.SPLIT, "split", "1..3", takes=(as_string, _as_separator, as_integer))
+def split(env: Any, text: str, separator: str | None = None, most: int = -1) -> list[str]:
     """The parts between separators: white space unless given, each character for an empty one."""
-    if separator is not None:
-        try:
-            d.expect(separator, "STRING")
-        except Exception as error:
-            error.at = 1  # type: ignore[attr-defined]
-            raise
     if not -1 <= most <= env.array_limit - 1:
         fail(f"Error: `split` size argument must be in range [-1, {env.array_limit - 1}].")
     if separator is None:

@@ -9,7 +9,9 @@ from model import order
 from model import pseudo_time as times
 from model.errors import THE_TERM, ReqlQueryLogicError
 from proxy.reql.ids import Term
-from proxy.reql.registry import CONSTANT_NOW, fail, term
+from proxy.reql.nodes import argument
+from proxy.reql.registry import CONSTANT_NOW, fail, term, unevaluated
+from proxy.reql.terms.select import BOUNDS
 from proxy.reql.values import as_datum, as_integer, as_number, as_string, wrong_type
 
 
@@ -42,12 +44,8 @@ def time(env: Any, *arguments: Any) -> dict[str, Any]:
         fail(f"Got {count} arguments to TIME (expected 4 or 7).")
     kinds: list[Any] = [as_integer] * 5 + [as_number]
     parts: list[Any] = []
-    for at, argument in enumerate(arguments):
-        try:
-            parts.append((as_string if at == count - 1 else kinds[at])(env, argument))
-        except ReqlQueryLogicError as error:
-            error.at = at
-            raise
+    for at, given in enumerate(arguments):
+        parts.append(argument(as_string if at == count - 1 else kinds[at], env, given, at))
     if count == 4:
         parts[3:3] = [0, 0, 0]
     for whole in parts[:5]:
@@ -122,13 +120,17 @@ for _id in (
     "during",
     "3",
     takes=(as_time, as_time, as_time),
-    optargs={"left_bound": as_string, "right_bound": as_string},
+    optargs={"left_bound": unevaluated, "right_bound": unevaluated},
 )
-def during(env: Any, value: Any, low: Any, high: Any, left_bound: str = "closed", right_bound: str = "open") -> bool:
-    """Whether a time lies between two others."""
+def during(env: Any, value: Any, low: Any, high: Any, **bounds: Any) -> bool:
+    """Whether a time lies between two others. A bound is looked at if it matters."""
+
+    def is_open(name: str, default: bool) -> bool:
+        return default if name not in bounds else argument(BOUNDS[name], env, bounds[name](), name) == "open"
+
     after, before = order.compare(value, low), order.compare(value, high)
-    return (after > 0 or (after == 0 and left_bound != "open")) and (
-        before < 0 or (before == 0 and right_bound == "closed")
+    return (after > 0 or (after == 0 and not is_open("left_bound", False))) and (
+        before < 0 or (before == 0 and not is_open("right_bound", True))
     )
 
 
