@@ -10,6 +10,7 @@ from model.errors import ReqlError, ReqlOpFailedError
 from proxy.reql.geo import geometry as geo
 from proxy.reql.geo.reads import IntersectingRows, NearestSearch
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.registry import SINGLE_SERVER, fail, term
 from proxy.reql.tables import StoredTable, UnreadableRows
 from proxy.reql.terms.geo_make import MEASURES, chosen_ellipsoid, chosen_unit
@@ -41,13 +42,13 @@ def _index(env: Any, table: Table, name: str, term_name: str) -> tuple[StoredTab
     Term.GET_INTERSECTING,
     "get_intersecting",
     "2",
-    takes=(as_table, as_datum),
+    takes=(as_table, None),
     optargs={"index": as_string},
     determinism=SINGLE_SERVER,
 )
 def get_intersecting(env: Any, table: Table, geometry: Any, index: str | None = None) -> Selection:
     name = _check_index(table, index, "get_intersecting")
-    geo.as_geometry_at(geometry, 1)
+    geometry = argument(geo.as_geometry, env, geometry, 1)
     try:
         source, found = _index(env, table, name, "get_intersecting")
     except ReqlError as error:
@@ -59,13 +60,13 @@ def get_intersecting(env: Any, table: Table, geometry: Any, index: str | None = 
     Term.GET_NEAREST,
     "get_nearest",
     "2",
-    takes=(as_table, as_datum),
+    takes=(as_table, None),
     optargs={"index": as_string, "max_results": as_integer, "max_dist": as_number, **MEASURES},
     determinism=SINGLE_SERVER,
 )
 def get_nearest(env: Any, table: Table, centre: Any, index: str | None = None, **optargs: Any) -> list[dict[str, Any]]:
     name = _check_index(table, index, "get_nearest")
-    place = geo.point_argument(centre)
+    place = geo.point_argument(argument(as_datum, env, centre, 1))
     ellipsoid = chosen_ellipsoid(env, optargs)
     unit = chosen_unit(optargs)
     max_distance = optargs["max_dist"] * unit if "max_dist" in optargs else 100_000.0

@@ -13,7 +13,7 @@ from model.index_function import Decode
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
 from proxy.reql.merging import Merger, field_values, rows_fields
-from proxy.reql.nodes import Node, located
+from proxy.reql.nodes import Node, argument, located
 from proxy.reql.partial import decode_all, decoder
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
@@ -37,7 +37,6 @@ from proxy.reql.values import (
     Grouped,
     NativeFunc,
     as_bool,
-    as_datum,
     as_func_or_constant,
     as_string,
     as_table,
@@ -305,15 +304,11 @@ def _all_texts(env: Any, stream: Stream) -> list[bytes]:
 def eq_join(env: Any, value: Any, by: Any, table: Any, *, path: Path, ordered: bool = False, **optargs: Any) -> Any:
     """Joins each row with the rows of a table whose primary key or index has the value of a field or function."""
     stream = plain_stream(env, value)
-    try:
-        table = as_table(env, table)
-    except ReqlError as error:
-        error.at = 2
-        raise
+    table = argument(as_table, env, table, 2)
     func = func_or_field(env, by, path, 1)
     index = table.source.primary_key
     if "index" in optargs:
-        index = as_string(env, as_datum(env, optargs["index"]))
+        index = argument(as_string, env, optargs["index"], "index")
     return settle(env, EqJoin(stream, func, table, index, path))
 
 
