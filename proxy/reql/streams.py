@@ -14,9 +14,9 @@ from model import datum as d
 from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.index_function import Decode, Fields
 from proxy.reql.absent import NoAttribute
+from proxy.reql.nodes import located
 from proxy.reql.operations import NOTHING, MapRows, Operation, RowOperation, Rows, Terminal
 from proxy.reql.partial import NO_FIELDS, decode_all, decoder
-from proxy.reql.registry import fail_limit
 from proxy.reql.values import (
     PLAIN,
     Grouped,
@@ -349,7 +349,7 @@ def run_terminal(env: Any, stream: Stream, terminal: Terminal) -> Any:
             if accumulator is not NOTHING:
                 groups[key] = (group, accumulator)
         if len(groups) > env.array_limit:
-            fail_limit(f"Too many groups (> {env.array_limit}).")
+            raise ReqlResourceLimitError(f"Too many groups (> {env.array_limit}).", ())
     return Grouped({key: (group, terminal.end(env, held)) for key, (group, held) in groups.items()})
 
 
@@ -360,7 +360,7 @@ def to_list(env: Any, stream: Stream) -> Any:
     out: Rows = []
     for rows in stream.chunks(env):
         out += rows
-        check_array_size(env, len(out))
+        located(check_array_size, env, len(out), ())  # by which RethinkDB blames no term
     return out
 
 

@@ -118,6 +118,14 @@ class TestRowsThatCannotBeRead:
         assert failure(r.expr([{"s": "a"}]).sum("s") + 1) == ("ReqlQueryLogicError", message, [0])
         assert failure(T.limit(3).sum("s") + 1) == ("ReqlQueryLogicError", message, [0])
 
+    def test_limits_are_nobodys(self, failure):
+        for query in (r.range(5).coerce_to("array"), T.coerce_to("array"), T.limit(3).coerce_to("array")):
+            kind, message, path = failure(query.add([]), array_limit=2)
+            assert (kind, path) == ("ReqlResourceLimitError", [])
+            assert message.startswith("Array over size limit `2`.")
+        _, message, path = failure(r.range(5).map(lambda n: {"n": n}).group("n").count(), array_limit=2)
+        assert (message, path) == ("Too many groups (> 2).", [])
+
 
 class TestWhatIsLookedAtFirst:
     def test_fields_of_an_object_in_their_order(self, failure):

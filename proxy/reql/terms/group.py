@@ -8,12 +8,12 @@ from typing import Any
 
 from model import datum as d
 from model import order
-from model.errors import Path, ReqlError, ReqlQueryLogicError
+from model.errors import Path, ReqlError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.index_function import Fields
 from model.keys import key_end, key_from_bytes, key_range
 from proxy.reql.ids import Term
 from proxy.reql.nodes import argument
-from proxy.reql.registry import fail, fail_limit, term, unevaluated
+from proxy.reql.registry import fail, term, unevaluated
 from proxy.reql.streams import Operation, Rows, Stream, as_stream, grouped_value
 from proxy.reql.tables import IndexScan, StoredTable, UnreadableRows
 from proxy.reql.terms.fields import FieldFunc, each_or, fields_of, func_or_field
@@ -59,7 +59,7 @@ class Group(Operation):
             for row, values in zip(rows, zip(*columns, strict=True), strict=True):
                 _put(groups, list(values), row)
         if len(groups) > env.array_limit:
-            fail_limit(f"Too many groups (> {env.array_limit}).")
+            raise ReqlResourceLimitError(f"Too many groups (> {env.array_limit}).", ())
         return groups
 
 
