@@ -233,3 +233,16 @@ class TestWhatIsNotLookedAt:
 
     def test_bytes_as_a_filter_are_true(self, run):
         assert run(r.expr([{"a": 1}]).filter(r.binary(b"a"))) == [{"a": 1}]
+
+
+class TestTablesThatAreNone:
+    @pytest.mark.parametrize(
+        "query",
+        [[174, [1]], [175, [1]], [177, [1]], [176, [1], {"shards": 1, "replicas": 1}], [179, [1]], [188, [1, "u", {}]]],
+    )  # config, status, wait, reconfigure, rebalance, grant
+    def test_are_blamed_as_arguments(self, failure, query):
+        assert failure(query) == ("ReqlQueryLogicError", "Expected type TABLE but found DATUM:", [0])
+
+    def test_null_is_no_database_and_no_function(self, failure):
+        assert failure([62, [None]])[1:] == ("Expected type DATABASE but found DATUM:", [0])
+        assert failure(T.index_create("new", None))[1:] == ("Expected type FUNCTION but found DATUM:", [2])

@@ -128,8 +128,8 @@ def table_drop(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
 
 
 @term(Term.TABLE_LIST, "table_list", "0..1", optargs={"db": unevaluated}, determinism=NEVER)
-def table_list(env: Any, database: Any = None, **optargs: Any) -> list[str]:
-    found = default_db(env, optargs) if database is None else argument(as_db, env, database, 0)
+def table_list(env: Any, *database: Any, **optargs: Any) -> list[str]:
+    found = argument(as_db, env, database[0], 0) if database else default_db(env, optargs)
     if found.name == SYSTEM_DB:
         return sorted(env.world.system.names())
     stored = env.data.catalog.databases_by_uuid.get(found.uuid)

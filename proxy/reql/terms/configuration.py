@@ -15,6 +15,7 @@ from model.effect import Kind
 from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
 from proxy.reql.layouts import LAYOUT_OPTARGS, Layout, layout_of
+from proxy.reql.nodes import argument
 from proxy.reql.permissions import SYSTEM_DB, SYSTEM_DB_UUID, require_config, require_config_of_all
 from proxy.reql.registry import NEVER, fail, term
 from proxy.reql.tables import StoredTable
@@ -47,7 +48,7 @@ def config(env: Any, target: Any) -> SingleSelection:
         _refuse_system(target, "you can't configure it.")
         require_config(env, target.uuid)
         return _system_row(env, "db_config", target.uuid, f"Database `{target.name}` does not exist.")
-    table = as_table(env, target)
+    table: Table = argument(as_table, env, target, 0)
     _refuse_system(table.db, "you can't configure the tables in it.")
     require_config(env, table.db.uuid, table.source.uuid)
     return _system_row(env, "table_config", table.source.uuid, _absent(table))
@@ -87,7 +88,7 @@ def reconfigure(env: Any, *target: Any, **optargs: Any) -> dict[str, Any]:
 def _target(env: Any, value: Any) -> tuple[Db, Table | None]:
     if isinstance(value, Db):
         return value, None
-    table = as_table(env, value)
+    table: Table = argument(as_table, env, value, 0)
     return table.db, table
 
 

@@ -26,7 +26,7 @@ def grant(env: Any, *arguments: Any) -> dict[str, Any]:
         if isinstance(scope, Db):
             place = (scope.uuid,)
         else:
-            table = as_table(env, scope)
+            table = argument(as_table, env, scope, 0)
             place = (table.db.uuid, table.source.uuid)
     if user == ADMIN:
         raise ReqlOpFailedError(f"The permissions of the user `{user}` can't be modified.")

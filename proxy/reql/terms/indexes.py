@@ -12,6 +12,7 @@ from model.effect import Kind
 from model.errors import ReqlOpFailedError, ReqlQueryLogicError, UnfitArchive
 from proxy.reql.closing import closed_function
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.permissions import require_config
 from proxy.reql.registry import ALWAYS, NEVER, fail, term
 from proxy.reql.tables import StoredTable
@@ -50,22 +51,14 @@ def _check_deterministic(function: Func, what: str) -> None:
         raise ReqlQueryLogicError(message, function.path)
 
 
-def _definition(env: Any, table: Table, name: str, source: Any) -> dict[str, Any]:
+def _definition(env: Any, source: Any) -> dict[str, Any]:
     if d.is_ptype(source, "BINARY"):
         try:
             blob = function_blob.decode_index_function(pseudo_binary.binary_bytes(source))
         except UnfitArchive as error:
             fail(error.message, 2)
         return {"function": blob.func_term(), "multi": blob.multi, "geo": blob.geo}
-    if source is None:
-        return {"function": function_blob.field_function(name).func_term(), "multi": False, "geo": False}
-    if isinstance(source, SingleSelection):
-        source = source.datum()
-    try:
-        function = as_func(env, source)
-    except Exception as error:
-        error.at = 2  # type: ignore[attr-defined]
-        raise
+    function = argument(as_func, env, source, 2)
     _check_deterministic(function, "Index functions")
     return {"function": closed_function(function), "multi": False, "geo": False}
 
@@ -78,12 +71,15 @@ def _definition(env: Any, table: Table, name: str, source: Any) -> dict[str, Any
     optargs={"multi": as_bool, "geo": as_bool},
     determinism=NEVER,
 )
-def index_create(env: Any, table: Table, name: Any, source: Any = None, **optargs: Any) -> dict[str, int]:
+def index_create(env: Any, table: Table, name: Any, *source: Any, **optargs: Any) -> dict[str, int]:
     """Declares a secondary index; every server builds it for itself."""
     name = as_string(env, name)
     if name == table.source.primary_key:
         fail(f"Index name conflict: `{name}` is the name of the primary key.")
-    definition = _definition(env, table, name, source)
+    if source:
+        definition = _definition(env, source[0])
+    else:
+        definition = {"function": function_blob.field_function(name).func_term(), "multi": False, "geo": False}
     definition.update({key: value for key, value in optargs.items() if key in ("multi", "geo")})
     table_id = configurable(env, table, _special(table, "create secondary indexes"))
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from model.errors import ReqlOpFailedError
 from proxy.reql.ids import Term
+from proxy.reql.nodes import argument
 from proxy.reql.permissions import SYSTEM_DB
 from proxy.reql.registry import NEVER, fail, term
 from proxy.reql.values import Db, as_integer, as_string, as_table
@@ -32,7 +33,7 @@ def wait(env: Any, *target: Any, **optargs: Any) -> dict[str, int]:
     if isinstance(target[0], Db):
         database, count = target[0], None
     else:
-        database, count = as_table(env, target[0]).db, 1
+        database, count = argument(as_table, env, target[0], 0).db, 1
     if database.name == SYSTEM_DB:
         raise ReqlOpFailedError(
             f"Database `{SYSTEM_DB}` is special; the system tables in it are always available and don't need to be "
