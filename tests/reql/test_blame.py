@@ -207,6 +207,12 @@ class TestHooksAndWrites:
     def test_a_time_is_merged_into_no_row(self, run):
         assert run(T.get(1).update(r.now()))["first_error"] == "Cannot merge objects of type `PTYPE<TIME>`."
 
+    def test_groups_are_no_rows(self, run, failure):
+        message = "Cannot treat the output of `group` as a stream (did you mean to `ungroup`?)."
+        for groups in (T.group("k"), T.group("k").filter(lambda row: True)):
+            assert failure(T.insert(groups))[1:] == (message, [1])
+        assert run(T.count()) == 4
+
     def test_bytes_are_no_row(self, failure):
         assert failure(T.insert(r.binary(b"a")))[1:] == ("Cannot convert PTYPE<BINARY> to SEQUENCE", [])
 

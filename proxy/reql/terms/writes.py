@@ -22,7 +22,7 @@ from proxy.reql.nodes import Node, located, place_of, taken
 from proxy.reql.one_row import change_runner, insert_runner
 from proxy.reql.permissions import require_config, require_table
 from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, special, term
-from proxy.reql.streams import MAX_CHUNK, SpentArray, as_selection, as_stream, grouped_value, over_groups
+from proxy.reql.streams import MAX_CHUNK, SpentArray, as_selection, as_stream, grouped_value, over_groups, plain_stream
 from proxy.reql.terms.select import leave_unread
 from proxy.reql.terms.write_options import INSERT_OPTARGS, WRITE_OPTARGS
 from proxy.reql.values import (
@@ -51,7 +51,7 @@ def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
     if document.__class__ is dict and not d.is_ptype(document, d.BINARY):
         insertion.add(document)
     else:
-        stream = SpentArray(what) if _is_spent(env, what) else as_stream(env, what, 1)
+        stream = SpentArray(what) if _is_spent(env, what) else plain_stream(env, what, 1)
         for rows in stream.chunks(env):
             insertion.add_all(rows)
             insertion.flush()
