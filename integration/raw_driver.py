@@ -49,14 +49,17 @@ class RawDriver:
             raise ConnectionError("the server closed a connection")
         received += data
         at = 0
-        while len(received) - at >= HEADER.size:
-            token, size = HEADER.unpack_from(received, at)
-            if len(received) - at - HEADER.size < size:
-                break
-            at += HEADER.size
-            yield token, bytes(received[at : at + size])
-            at += size
-        del received[:at]
+        try:
+            while len(received) - at >= HEADER.size:
+                token, size = HEADER.unpack_from(received, at)
+                end = at + HEADER.size + size
+                if len(received) < end:
+                    break
+                body = bytes(received[at + HEADER.size : end])
+                at = end
+                yield token, body
+        finally:  # whoever has heard enough leaves the rest for the next time
+            del received[:at]
 
     def ask(self, body: bytes, token: int = -1) -> bytes:
         """The response to one query; for drivers of which nothing else is expected."""
