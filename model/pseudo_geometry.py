@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from model.errors import ReqlNonExistenceError, ReqlQueryLogicError
-from model.kinds import PTYPE_KEY, expect, fail_typed
+from model.kinds import PTYPE_KEY, expect
 
 
 def validated(datum: dict[str, Any]) -> dict[str, Any]:
@@ -20,10 +20,7 @@ def validated(datum: dict[str, Any]) -> dict[str, Any]:
         elif key == "type":
             expect(datum[key], "STRING")
         elif key not in ("crs", PTYPE_KEY):
-            message = f"Unrecognized field `{key}` found in geometry object."
-            if datum[key] is None:
-                fail_typed(None, message)
-            raise ReqlQueryLogicError(message)
+            raise ReqlQueryLogicError(f"Unrecognized field `{key}` found in geometry object.")
     for key in ("type", "coordinates"):
         if key not in datum:
             raise ReqlNonExistenceError(f"Field `{key}` not found in geometry object.")

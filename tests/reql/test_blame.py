@@ -241,6 +241,11 @@ class TestWhatIsNotLookedAt:
         assert run(r.expr([{"a": 1}]).filter(r.binary(b"a"))) == [{"a": 1}]
 
 
+def test_a_field_that_is_none_of_a_geometrys_is_a_wrong_one_even_if_null(failure):
+    shape = r.expr({"$reql_type$": "GEOMETRY", "type": "Point", "coordinates": [1, 2], "x": None})
+    assert failure(shape)[:2] == ("ReqlQueryLogicError", "Unrecognized field `x` found in geometry object.")
+
+
 class TestTablesThatAreNone:
     @pytest.mark.parametrize(
         "query",
