@@ -103,20 +103,30 @@ def _one_argument(spec: TermSpec, run0: Run, kind0: Any, blame: Any) -> Run:
     return run
 
 
+def _for_groups(spec: TermSpec, run_first: Run, call: Callable[..., Any], blame: Any) -> Run:
+    """Evaluates the first argument, and makes the call with it, or with the value of each of its groups."""
+
+    def run(env: Any) -> Any:
+        first = run_first(env)
+        if first.__class__ not in PLAIN and _is_grouped(spec, first):
+            try:
+                return over_groups(env, _groups_of(env, first), lambda held: call(env, held, THE_TERM))
+            except ReqlError as error:
+                blame(env, error, None)
+                raise
+        return call(env, first)
+
+    return run
+
+
+def _no_argument(env: Any) -> None:
+    """What stands for the first argument of a term that was given none."""
+
+
 def _two_arguments(
     spec: TermSpec, run0: Run, run1: Run, kind0: Any, kind1: Any, evaluate_optargs: Any, blame: Any
 ) -> Run:
     body: Any = spec.body
-
-    def run(env: Any) -> Any:
-        value0 = run0(env)
-        if value0.__class__ not in PLAIN and _is_grouped(spec, value0):
-            try:
-                return over_groups(env, _groups_of(env, value0), lambda held: call(env, held, THE_TERM))
-            except ReqlError as error:
-                blame(env, error, None)
-                raise
-        return call(env, value0)
 
     def call(env: Any, value0: Any, first: int = 0) -> Any:
         at = 0
@@ -145,21 +155,11 @@ def _two_arguments(
                 blame(env, error, None, first)
             raise
 
-    return run
+    return _for_groups(spec, run0, call, blame)
 
 
 def _many_arguments(spec: TermSpec, runs: list[Run], kinds: list[Any], evaluate_optargs: Any, blame: Any) -> Run:
     body: Any = spec.body
-
-    def run(env: Any) -> Any:
-        first = runs[0](env) if runs else None
-        if first.__class__ not in PLAIN and _is_grouped(spec, first):
-            try:
-                return over_groups(env, _groups_of(env, first), lambda held: call(env, held, THE_TERM))
-            except ReqlError as error:
-                blame(env, error, None)
-                raise
-        return call(env, first)
 
     def call(env: Any, first: Any, place: int = 0) -> Any:
         values = []
@@ -180,7 +180,7 @@ def _many_arguments(spec: TermSpec, runs: list[Run], kinds: list[Any], evaluate_
                 blame(env, error, None, place)
             raise
 
-    return run
+    return _for_groups(spec, runs[0] if runs else _no_argument, call, blame)
 
 
 _BOUNDS: Final = {"left_bound": 1, "right_bound": 2}
@@ -206,17 +206,6 @@ def _order_of(spec: TermSpec, arguments: list[Node], optargs: dict[str, Node]) -
 def _ordered_runner(spec: TermSpec, order: list[tuple[int | str, Node]], blame: Any) -> Run:
     """For terms whose optargs are not looked at last."""
     body: Any = spec.body
-    run_first = order[0][1].run
-
-    def run(env: Any) -> Any:
-        first = run_first(env)
-        if first.__class__ not in PLAIN and _is_grouped(spec, first):
-            try:
-                return over_groups(env, _groups_of(env, first), lambda held: call(env, held, THE_TERM))
-            except ReqlError as error:
-                blame(env, error, None)
-                raise
-        return call(env, first)
 
     def call(env: Any, first: Any, place: int = 0) -> Any:
         values: list[Any] = []
@@ -241,7 +230,7 @@ def _ordered_runner(spec: TermSpec, order: list[tuple[int | str, Node]], blame: 
                 blame(env, error, None, place)
             raise
 
-    return run
+    return _for_groups(spec, order[0][1].run, call, blame)
 
 
 def _spread_runner(spec: TermSpec, arguments: list[Node], evaluate_optargs: Any, path: Path, blame: Any) -> Run:
