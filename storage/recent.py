@@ -5,12 +5,18 @@ One rule: it holds nothing but what the engine holds. Whatever writes to the eng
 Two generations take turns: what is read goes into the young one, and once that is full it becomes the old one, whose
 values come back only if they are asked for again. That costs a dict's step per read, and no bookkeeping of ages. What
 was not asked for again leaves bit by bit, as new values come: to free a whole generation at once takes milliseconds.
+
+What leaves goes to a ring (storage/ring), which has room for far more, and costs more to look into. Where many rows
+are asked for once in a while, as by an index of a large table, most are at home there: to take each of them in here,
+and let go of another, costs more than to find it in the ring.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+
+from storage.ring import Ring
 
 OVERHEAD_BYTES: Final = 200  # of a value in memory: two objects' heads, and its place in a dict
 LARGEST_SHARE: Final = 64  # a value may have so small a part of all the room
@@ -22,10 +28,12 @@ class RecentValues:
     """Reads through `read`, with at most about `limit_bytes` of values kept; None is a value, too. One thread.
 
     read_many: as `read`, of many keys at once.
+    ring: where those are kept that do not fit, or were let go of.
     """
 
     __slots__ = (
-        "_largest_bytes", "_leaving", "_limit_bytes", "_old", "_read", "_read_many", "_young", "_young_bytes",
+        "_is_full", "_largest_bytes", "_leaving", "_limit_bytes", "_old", "_read", "_read_many", "_ring", "_young",
+        "_young_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +41,7 @@ class RecentValues:
         read: Callable[[bytes], bytes | None],
         read_many: Callable[[Sequence[bytes]], list[bytes | None]],
         limit_bytes: int,
+        ring: Ring,
     ) -> None:
         self._read = read
         self._read_many = read_many
@@ -42,6 +51,8 @@ class RecentValues:
         self._young_bytes = 0
         self._old: dict[bytes, bytes | None] = {}
         self._leaving: dict[bytes, bytes | None] = {}  # nobody looks in here
+        self._ring = ring
+        self._is_full = False  # it was, once
 
     def get(self, key: bytes) -> bytes | None:
         """The value, as `read` gives it."""
@@ -50,43 +61,71 @@ class RecentValues:
             return value
         value = self._old.pop(key, _UNKNOWN)
         if value is _UNKNOWN:
-            value = self._read(key)
+            value = self._ring.get(key)
+            if value is None:
+                value = self._read(key)
         self._keep(key, value)
         return value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in the order of the keys."""
-        found: list[bytes | None] = list(map(self._young.get, keys))
-        if not all(found):
-            self._look_further(keys, found)
+        if self._is_full:
+            found = list(map(self._ring.get, keys))
+            if None in found:
+                self._look_behind_ring(keys, found)
+        else:
+            found = list(map(self._young.get, keys))
+            if None in found:
+                self._look_further(keys, found)
         return found
 
     def _look_further(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
-        """Fills in what is not in the young generation, or is there as None."""
+        """Fills in and keeps what is not in the only generation that there is."""
+        places = [at for at, value in enumerate(found) if value is None and keys[at] not in self._young]
+        for key, value in self._fill_in(keys, found, places):
+            if key not in self._young:  # it may have been asked for twice
+                self._keep(key, value)
+
+    def _look_behind_ring(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
+        """Fills in what is not in the ring, and puts it there."""
+        young, old, put = self._young, self._old, self._ring.put
         places: list[int] = []
         for at, value in enumerate(found):
-            if not value:
+            if value is None:
                 key = keys[at]
-                value = self._young.get(key, _UNKNOWN)
+                value = young.get(key, _UNKNOWN)
                 if value is _UNKNOWN:
-                    value = self._old.pop(key, _UNKNOWN)
-                    if value is _UNKNOWN:
-                        places.append(at)
-                        continue
-                    self._keep(key, value)
-                found[at] = value
-        if places:
-            wanted = [keys[at] for at in places]
-            for at, key, value in zip(places, wanted, self._read_many(wanted), strict=True):
-                found[at] = value
-                if key not in self._young:  # it may have been asked for twice
-                    self._keep(key, value)
+                    value = old.get(key, _UNKNOWN)
+                if value is _UNKNOWN:
+                    places.append(at)
+                elif value is not None:
+                    found[at] = value
+                    put(key, value)
+        for key, value in self._fill_in(keys, found, places):
+            if value is not None:
+                put(key, value)
+
+    def _fill_in(
+        self, keys: Sequence[bytes], found: list[bytes | None], places: Sequence[int]
+    ) -> list[tuple[bytes, bytes | None]]:
+        """Reads the values for some of the places."""
+        if not places:
+            return []
+        wanted = [keys[at] for at in places]
+        values = self._read_many(wanted)
+        for at, value in zip(places, values, strict=True):
+            found[at] = value
+        return list(zip(wanted, values, strict=True))
 
     def written(self, rows: Mapping[bytes, bytes | None]) -> None:
         """These keys have new values; those that nobody has read are of no interest, and no more are new keys'.
 
         A load would push out all that is read otherwise, and few rows are read right after they were inserted.
         """
+        if self._is_full:
+            for key in rows:
+                self._leaving.pop(key, None)
+                self._ring.discard(key)
         young, old = self._young, self._old
         for key, value in rows.items():
             if key in young:
@@ -102,11 +141,12 @@ class RecentValues:
                 young, old = self._young, self._old
 
     def forget(self) -> None:
-        """Anything may have changed."""
+        """Anything may have changed, and the ring has forgotten all."""
         self._young = {}
         self._young_bytes = 0
         self._old = {}
         self._leaving = {}
+        self._is_full = False
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
         size = OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)  # as `_size`, which is a call more
@@ -114,12 +154,16 @@ class RecentValues:
             return
         if self._young_bytes + size > self._limit_bytes:
             self._leaving, self._old, self._young, self._young_bytes = self._old, self._young, {}, 0
+            self._is_full = True
         self._young[key] = value
         self._young_bytes += size
         leaving = self._leaving
         if leaving:
             while leaving and size > 0:
-                size -= _size(*leaving.popitem())
+                left, was = leaving.popitem()
+                size -= _size(left, was)
+                if was is not None:
+                    self._ring.put(left, was)
 
 
 def _size(key: bytes, value: bytes | None) -> int:

@@ -47,7 +47,9 @@ from rocksdict import (
 from model.errors import Corrupt, DiskFull, FolderInUse, Overloaded, RewindError
 from storage.compactions import COMPACTIONS, yield_to_others
 from storage.engine import WriteSet
+from storage.lookups import RecentLookups, is_lookup
 from storage.recent import RecentValues
+from storage.ring import Ring
 from storage.rocks_options import DEFAULT_SETTINGS, RocksSettings, database_options
 
 log = logging.getLogger("rewinddb.storage")
@@ -321,7 +323,9 @@ class RocksEngine(RocksReader):
         self._lock = threading.RLock()  # a checkpoint may be taken on another thread, between two writes
         self._closing = threading.Lock()  # rocksdict refuses to close while another thread flushes
         self._views: WeakSet[RocksView] = WeakSet()
-        self._recent = RecentValues(super().get, super().get_many, settings.recent_bytes)
+        self._ring = Ring(settings.ring_bytes)
+        self._recent = RecentValues(super().get, super().get_many, settings.recent_bytes, self._ring)
+        self._lookups = RecentLookups(super().scan_values, self._ring)
         self.get = self._recent.get  # type: ignore[method-assign]  # every read of a row: one call fewer
         self._pause = pause
         self._is_open = True
@@ -340,6 +344,11 @@ class RocksEngine(RocksReader):
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._recent.get_many(keys) if len(keys) <= LOOKUP_KEYS else super().get_many(keys)
+
+    def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
+        if limit <= STEPPED_ROWS and not reverse and is_lookup(low, high):
+            return self._lookups.values(low, high, limit)
+        return super().scan_values(low, high, limit, reverse)
 
     def write(self, changes: WriteSet, applied_index: int) -> None:
         for pause_s in PAUSES_S:
@@ -367,8 +376,9 @@ class RocksEngine(RocksReader):
                 raise fault(error) from error
             self.applied_index = applied_index
         if changes.ranges:
-            self._recent.forget()
+            self._forget()
         self._recent.written(changes.rows)
+        self._lookups.written(changes.rows)
 
     def view(self) -> RocksView:
         with self._lock:
@@ -394,7 +404,12 @@ class RocksEngine(RocksReader):
             self._db.ingest_external_file([str(file) for file in files], options)
         except Exception as error:
             raise fault(error) from error
+        self._forget()
+
+    def _forget(self) -> None:
+        self._ring.forget()
         self._recent.forget()
+        self._lookups.forget()
 
     def checkpoint(self, folder: Path) -> int:
         self.flush()  # off the GIL; what is written from here on is little, and flushed by the checkpoint itself
@@ -420,7 +435,7 @@ class RocksEngine(RocksReader):
         with self._closing:
             if self._is_open:
                 self._is_open = False
-                self._recent.forget()
+                self._forget()
                 for view in list(self._views):
                     view.close()
                 super().close()

@@ -12,15 +12,18 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Writ
 
 ZSTD_LEVEL: Final = 1
 RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
-MOST_RECENT_BYTES: Final = 256 << 20
+MOST_RECENT_BYTES: Final = 512 << 20
+RING_SHARE: Final = 4  # and at most so much is for those that were read before them,
+RING_PLACES_SHARE: Final = 16  # and so much of that for where they are
 
 
 @dataclass(frozen=True, slots=True)
 class RocksSettings:
     """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not.
 
-    A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs.
-    Memtables are a part of it, too, at most the half.
+    A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs. A
+    part is for those that were asked for before them, and for lookups (`ring_bytes`): 0.5 to 1 µs.
+    Memtables are a part of it, too, at most a third.
     """
 
     cache_bytes: int = 512 << 20
@@ -34,9 +37,19 @@ class RocksSettings:
         return min(self.cache_bytes // RECENT_SHARE, MOST_RECENT_BYTES)
 
     @property
+    def ring_bytes(self) -> int:
+        """A power of two, as a ring takes."""
+        return 1 << max(1, self.cache_bytes // RING_SHARE).bit_length() - 1
+
+    @property
+    def block_cache_bytes(self) -> int:
+        """What is left."""
+        return self.cache_bytes - self.recent_bytes - self.ring_bytes - self.ring_bytes // RING_PLACES_SHARE
+
+    @property
     def write_buffer_bytes(self) -> int:
         """Of one memtable."""
-        return min(self.memtable_bytes, self.cache_bytes // (2 * self.memtables))
+        return min(self.memtable_bytes, self.cache_bytes // (3 * self.memtables))
 
 
 DEFAULT_SETTINGS: Final = RocksSettings()
@@ -45,7 +58,7 @@ DEFAULT_SETTINGS: Final = RocksSettings()
 def database_options(settings: RocksSettings) -> Options:
     """How files and memtables are made; bulk loading makes its files alike."""
     blocks = BlockBasedOptions()
-    cache = Cache(settings.cache_bytes - settings.recent_bytes)
+    cache = Cache(settings.block_cache_bytes)
     blocks.set_block_cache(cache)
     blocks.set_block_size(16 << 10)  # as fast as 4 KB for cached gets, and 60 % of the size with zstd
     # Within a block, rows between two restarts are passed one by one: 4 make a get of 1 KB 0.3 µs faster than

@@ -174,7 +174,7 @@ def test_a_folder_that_is_there_already_is_opened_with_the_settings_of_now(
     settings = RocksSettings(cache_bytes=48 << 20)
     opened = kind(tmp_path / "db", settings)
     capacity = opened._db.property_int_value("rocksdb.block-cache-capacity")
-    assert capacity == settings.cache_bytes - settings.recent_bytes
+    assert capacity == settings.block_cache_bytes
     opened.close()
 
 

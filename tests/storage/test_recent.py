@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.recent import OVERHEAD_BYTES, RecentValues
+from storage.ring import Ring
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d", b"e"])
 VALUES = st.one_of(st.none(), st.integers(0, 3000).map(bytes))
@@ -26,8 +27,8 @@ class Source:
         return [self.read(key) for key in keys]
 
 
-def recent_values(source, limit_bytes):
-    return RecentValues(source.read, source.read_many, limit_bytes)
+def recent_values(source, limit_bytes, ring_bytes=0):
+    return RecentValues(source.read, source.read_many, limit_bytes, Ring(ring_bytes))
 
 
 def held_bytes(recent):
@@ -38,10 +39,11 @@ def held_bytes(recent):
 @given(
     st.lists(st.one_of(KEYS, st.lists(KEYS), st.dictionaries(KEYS, VALUES, min_size=1))),
     st.sampled_from([0, 1000, 10_000, 100_000, 1 << 20]),
+    st.sampled_from([0, 100_000, 1 << 20]),
 )
-def test_what_is_read_is_what_was_written(steps, limit_bytes):
+def test_what_is_read_is_what_was_written(steps, limit_bytes, ring_bytes):
     source = Source()
-    recent = recent_values(source, limit_bytes)
+    recent = recent_values(source, limit_bytes, ring_bytes)
     for step in steps:
         if isinstance(step, dict):
             source.values.update(step)
@@ -93,15 +95,35 @@ def test_of_many_those_that_are_not_known_are_asked_for_together():
     assert asked == [[b"a", b"x"], [b"b", b"b"]]
 
 
-def test_a_key_that_is_asked_for_twice_at_once_comes_back_from_the_old_generation_twice():
+def test_what_has_left_is_in_the_ring():
     source = Source()
     source.values.update({b"%d" % number: bytes(100) for number in range(1000)})
-    recent = recent_values(source, 20_000)
-    number = 0
-    while b"0" not in recent._old:
+    recent = recent_values(source, 20_000, 1 << 20)
+    for number in range(1000):
         recent.get(b"%d" % number)
-        number += 1
-    assert recent.get_many([b"0", b"0"]) == [bytes(100)] * 2
+    assert source.asked == 1000 and held_bytes(recent) <= 20_000
+    assert recent.get_many([b"0", b"1", b"0"]) == [bytes(100)] * 3
+    assert [recent.get(b"%d" % number) for number in range(1000)] == [bytes(100)] * 1000
+    assert source.asked < 1200  # what is about to leave is nowhere else
+    recent.written({b"500": b"new", b"501": None})
+    source.values.update({b"500": b"new", b"501": None})
+    assert recent.get(b"500") == recent.get_many([b"500"])[0] == b"new"
+    assert recent.get(b"501") is recent.get_many([b"501"])[0] is None
+
+
+def test_once_it_was_full_many_are_asked_for_in_the_ring():
+    source = Source()
+    source.values.update({b"%d" % number: bytes(100) for number in range(1000)})
+    recent = recent_values(source, 20_000, 1 << 20)
+    keys = list(source.values)
+    for at in range(0, 1000, 10):
+        recent.get_many(keys[at : at + 10])
+    young = list(recent._young)
+    for at in range(0, 1000, 10):
+        assert recent.get_many(keys[at : at + 10] * 2) == [bytes(100)] * 20
+    assert source.asked < 1200
+    assert list(recent._young) == young  # to take each in would push out what is asked for one by one
+    assert recent.get_many([b"none", b"0"]) == [None, bytes(100)]
 
 
 def test_a_generation_leaves_bit_by_bit():
