@@ -6,9 +6,9 @@ Two generations take turns: what is read goes into the young one, and once that 
 values come back only if they are asked for again. That costs a dict's step per read, and no bookkeeping of ages. What
 was not asked for again leaves bit by bit, as new values come: to free a whole generation at once takes milliseconds.
 
-What leaves goes to a ring (storage/ring), which has room for far more, and costs more to look into. Where many rows
-are asked for once in a while, as by an index of a large table, most are at home there: to take each of them in here,
-and let go of another, costs more than to find it in the ring.
+Where there is a ring (storage/ring) with far more room, which costs more to look into, what leaves goes there. Many
+rows that are asked for once in a while, as by an index of a large table, are at home there once it was full here: to
+take each of them in, and let go of another, costs more than to find it in the ring.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class RecentValues:
     """Reads through `read`, with at most about `limit_bytes` of values kept; None is a value, too. One thread.
 
     read_many: as `read`, of many keys at once.
-    ring: where those are kept that do not fit, or were let go of.
+    ring: where those are kept that have no room here, if there is one.
     """
 
     __slots__ = (
-        "_is_full", "_largest_bytes", "_leaving", "_limit_bytes", "_old", "_read", "_read_many", "_ring", "_young",
+        "_behind", "_largest_bytes", "_leaving", "_limit_bytes", "_old", "_read", "_read_many", "_ring", "_young",
         "_young_bytes",
     )  # fmt: skip
 
@@ -41,7 +41,7 @@ class RecentValues:
         read: Callable[[bytes], bytes | None],
         read_many: Callable[[Sequence[bytes]], list[bytes | None]],
         limit_bytes: int,
-        ring: Ring,
+        ring: Ring | None,
     ) -> None:
         self._read = read
         self._read_many = read_many
@@ -52,7 +52,7 @@ class RecentValues:
         self._old: dict[bytes, bytes | None] = {}
         self._leaving: dict[bytes, bytes | None] = {}  # nobody looks in here
         self._ring = ring
-        self._is_full = False  # it was, once
+        self._behind: Ring | None = None  # the ring, once it was full here
 
     def get(self, key: bytes) -> bytes | None:
         """The value, as `read` gives it."""
@@ -61,7 +61,7 @@ class RecentValues:
             return value
         value = self._old.pop(key, _UNKNOWN)
         if value is _UNKNOWN:
-            value = self._ring.get(key)
+            value = self._behind.get(key) if self._behind is not None else None
             if value is None:
                 value = self._read(key)
         self._keep(key, value)
@@ -69,10 +69,10 @@ class RecentValues:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in the order of the keys."""
-        if self._is_full:
-            found = list(map(self._ring.get, keys))
+        if self._behind is not None:
+            found = list(map(self._behind.get, keys))
             if None in found:
-                self._look_behind_ring(keys, found)
+                self._look_beside(self._behind, keys, found)
         else:
             found = list(map(self._young.get, keys))
             if None in found:
@@ -80,15 +80,26 @@ class RecentValues:
         return found
 
     def _look_further(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
-        """Fills in and keeps what is not in the only generation that there is."""
-        places = [at for at, value in enumerate(found) if value is None and keys[at] not in self._young]
+        """Fills in what is not in the young generation, or is there as None, and keeps it."""
+        places: list[int] = []
+        for at, value in enumerate(found):
+            if value is None:
+                key = keys[at]
+                value = self._young.get(key, _UNKNOWN)
+                if value is _UNKNOWN:
+                    value = self._old.pop(key, _UNKNOWN)
+                    if value is _UNKNOWN:
+                        places.append(at)
+                        continue
+                    self._keep(key, value)
+                found[at] = value
         for key, value in self._fill_in(keys, found, places):
             if key not in self._young:  # it may have been asked for twice
                 self._keep(key, value)
 
-    def _look_behind_ring(self, keys: Sequence[bytes], found: list[bytes | None]) -> None:
+    def _look_beside(self, ring: Ring, keys: Sequence[bytes], found: list[bytes | None]) -> None:
         """Fills in what is not in the ring, and puts it there."""
-        young, old, put = self._young, self._old, self._ring.put
+        young, old, put = self._young, self._old, ring.put
         places: list[int] = []
         for at, value in enumerate(found):
             if value is None:
@@ -122,10 +133,10 @@ class RecentValues:
 
         A load would push out all that is read otherwise, and few rows are read right after they were inserted.
         """
-        if self._is_full:
+        if self._behind is not None:
             for key in rows:
                 self._leaving.pop(key, None)
-                self._ring.discard(key)
+                self._behind.discard(key)
         young, old = self._young, self._old
         for key, value in rows.items():
             if key in young:
@@ -146,7 +157,7 @@ class RecentValues:
         self._young_bytes = 0
         self._old = {}
         self._leaving = {}
-        self._is_full = False
+        self._behind = None
 
     def _keep(self, key: bytes, value: bytes | None) -> None:
         size = OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)  # as `_size`, which is a call more
@@ -154,7 +165,7 @@ class RecentValues:
             return
         if self._young_bytes + size > self._limit_bytes:
             self._leaving, self._old, self._young, self._young_bytes = self._old, self._young, {}, 0
-            self._is_full = True
+            self._behind = self._ring
         self._young[key] = value
         self._young_bytes += size
         leaving = self._leaving
@@ -162,8 +173,8 @@ class RecentValues:
             while leaving and size > 0:
                 left, was = leaving.popitem()
                 size -= _size(left, was)
-                if was is not None:
-                    self._ring.put(left, was)
+                if was is not None and self._behind is not None:
+                    self._behind.put(left, was)
 
 
 def _size(key: bytes, value: bytes | None) -> int:

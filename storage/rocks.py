@@ -324,7 +324,8 @@ class RocksEngine(RocksReader):
         self._closing = threading.Lock()  # rocksdict refuses to close while another thread flushes
         self._views: WeakSet[RocksView] = WeakSet()
         self._ring = Ring(settings.ring_bytes)
-        self._recent = RecentValues(super().get, super().get_many, settings.recent_bytes, self._ring)
+        ring = self._ring if settings.has_rows_in_ring else None
+        self._recent = RecentValues(super().get, super().get_many, settings.recent_bytes, ring)
         self._lookups = RecentLookups(super().scan_values, self._ring)
         self.get = self._recent.get  # type: ignore[method-assign]  # every read of a row: one call fewer
         self._pause = pause

@@ -13,17 +13,18 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Writ
 ZSTD_LEVEL: Final = 1
 RECENT_SHARE: Final = 4  # of a cache's bytes, one in so many is for rows that were read of late
 MOST_RECENT_BYTES: Final = 512 << 20
-RING_SHARE: Final = 4  # and at most so much is for those that were read before them,
-RING_PLACES_SHARE: Final = 16  # and so much of that for where they are
+RING_SHARE: Final = 4  # and at most so much is for those that have no room there, if that is more
+LOOKUPS_SHARE: Final = 16  # else so much for lookups in secondary indexes
+RING_PLACES_SHARE: Final = 16  # of a ring, and so much beyond it, is for where things are
 
 
 @dataclass(frozen=True, slots=True)
 class RocksSettings:
     """Sizes of one engine. The block cache decides how fast a get is: 4 µs if the rows fit, 8 µs and more if not.
 
-    A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs. A
-    part is for those that were asked for before them, and for lookups (`ring_bytes`): 0.5 to 1 µs.
-    Memtables are a part of it, too, at most a third.
+    A part of the cache's bytes is for rows as they are (`recent_bytes`): another get of one of those takes 0.2 µs. And
+    one is for lookups, and in a large cache for rows that were asked for before those (`ring_bytes`): 0.5 to 1 µs.
+    Memtables are a part of it, too, at most the half.
     """
 
     cache_bytes: int = 512 << 20
@@ -37,9 +38,15 @@ class RocksSettings:
         return min(self.cache_bytes // RECENT_SHARE, MOST_RECENT_BYTES)
 
     @property
+    def has_rows_in_ring(self) -> bool:
+        """Whether the ring has more room for rows than `recent_bytes`. Else it is better that those have the room."""
+        return self.cache_bytes // RING_SHARE > MOST_RECENT_BYTES
+
+    @property
     def ring_bytes(self) -> int:
         """A power of two, as a ring takes."""
-        return 1 << max(1, self.cache_bytes // RING_SHARE).bit_length() - 1
+        share = RING_SHARE if self.has_rows_in_ring else LOOKUPS_SHARE
+        return 1 << max(1, self.cache_bytes // share).bit_length() - 1
 
     @property
     def block_cache_bytes(self) -> int:
@@ -49,7 +56,7 @@ class RocksSettings:
     @property
     def write_buffer_bytes(self) -> int:
         """Of one memtable."""
-        return min(self.memtable_bytes, self.cache_bytes // (3 * self.memtables))
+        return min(self.memtable_bytes, self.cache_bytes // (2 * self.memtables))
 
 
 DEFAULT_SETTINGS: Final = RocksSettings()

@@ -27,8 +27,9 @@ class Source:
         return [self.read(key) for key in keys]
 
 
-def recent_values(source, limit_bytes, ring_bytes=0):
-    return RecentValues(source.read, source.read_many, limit_bytes, Ring(ring_bytes))
+def recent_values(source, limit_bytes, ring_bytes=None):
+    ring = Ring(ring_bytes) if ring_bytes is not None else None
+    return RecentValues(source.read, source.read_many, limit_bytes, ring)
 
 
 def held_bytes(recent):
@@ -39,7 +40,7 @@ def held_bytes(recent):
 @given(
     st.lists(st.one_of(KEYS, st.lists(KEYS), st.dictionaries(KEYS, VALUES, min_size=1))),
     st.sampled_from([0, 1000, 10_000, 100_000, 1 << 20]),
-    st.sampled_from([0, 100_000, 1 << 20]),
+    st.sampled_from([None, 0, 100_000, 1 << 20]),
 )
 def test_what_is_read_is_what_was_written(steps, limit_bytes, ring_bytes):
     source = Source()
@@ -93,6 +94,17 @@ def test_of_many_those_that_are_not_known_are_asked_for_together():
     assert recent.get(b"b") == b"2"
     assert recent.get_many([b"a", b"b", b"x"]) == [b"1", b"2", None]
     assert asked == [[b"a", b"x"], [b"b", b"b"]]
+
+
+def test_a_key_that_is_asked_for_twice_at_once_comes_back_from_the_old_generation_twice():
+    source = Source()
+    source.values.update({b"%d" % number: bytes(100) for number in range(1000)})
+    recent = recent_values(source, 20_000)
+    number = 0
+    while b"0" not in recent._old:
+        recent.get(b"%d" % number)
+        number += 1
+    assert recent.get_many([b"0", b"0"]) == [bytes(100)] * 2
 
 
 def test_what_has_left_is_in_the_ring():
