@@ -1,8 +1,9 @@
 """Memory and start-up with many rows: python -m benchmarks.start_and_memory [--rows N] [--cache-mb MB].
 
-One server with rows of 1 KB: its resident size while they are loaded, while all are read, beside a client that reads
-slowly and one that sends and asks for much at once; then the time until it serves again, after a clean stop and after
-`kill -9` under load. One rule: resident sizes are the kernel's, and a start lasts until the first get is answered.
+One server with rows of 1 KB: its resident size while they are loaded, while all are read, once many were read and
+updated one by one, beside a client that reads slowly and one that sends and asks for much at once; then the time until
+it serves again, after a clean stop and after `kill -9` under load. One rule: resident sizes are the kernel's, and a
+start lasts until the first get is answered.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import click
 import orjson
 from rethinkdb import r
 
-from benchmarks.closed_loop import cpu_seconds
+from benchmarks.closed_loop import cpu_seconds, run
 from integration.raw_driver import CONTINUE, Crowd, RawDriver, encode, resident_bytes
 from server.child import ServerProcess
 
 BATCH = 200
 CONNECTIONS = 4
+ONE_BY_ONE = 200_000  # rows of 1 KB: more than the cache has room for as they are
 MB = 1 << 20
 TABLE = r.db("test").table("docs")
 INSERT = b'[1,[56,[[15,[[14,["test"]],"docs"]],[2,%b]],{"durability":"soft"}]]'
@@ -96,6 +98,18 @@ def read_all(server: ServerProcess) -> None:
     driver.close()
 
 
+def one_by_one(server: ServerProcess, rows: int) -> None:
+    """Gets and updates of rows from all over."""
+    dice = random.Random(rows)
+    for ask in (
+        TABLE.get,
+        lambda key: TABLE.get_all(key, key + 1),
+        lambda key: TABLE.get(key).update({"age": key % 50}),
+    ):
+        bodies = [encode(ask(dice.randrange(rows))) for _ in range(ONE_BY_ONE)]
+        run(server.port, server.pid, bodies, 16, 0, count=len(bodies))
+
+
 def start(folder: Path, cache_mb: int, after: str) -> ServerProcess:
     """A server that has answered its first get."""
     begun = time.monotonic()
@@ -154,6 +168,8 @@ def main(rows: int, cache_mb: int) -> None:
                 watch.tell("after a scan")
             read_all(server)
             watch.tell("after all rows were read over a cursor")
+            one_by_one(server, rows)
+            watch.tell("after gets and updates from all over")
             much_at_once(server, watch, rows)
             begun = time.monotonic()
             server.stop(signal.SIGTERM)

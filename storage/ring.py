@@ -14,6 +14,7 @@ of a second. Here nothing is freed, and nothing grows: a value is found in 0.5 Â
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Final
 
 UNIT_BITS: Final = 6
@@ -37,7 +38,8 @@ RENEWED_SHARE: Final = 4  # what is asked for in the oldest quarter of the log i
 def _memory(size: int) -> mmap.mmap:
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)  # places and values lie anywhere: fewer pages are fewer misses
+        with suppress(OSError):  # a kernel that has no huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)  # places and values lie anywhere: fewer pages are fewer misses
     return memory
 
 

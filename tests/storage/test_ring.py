@@ -1,5 +1,8 @@
 """A ring of values: what it gives is what was put there, however full it is and however alike the keys are."""
 
+import mmap
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,3 +100,12 @@ def test_once_all_positions_are_used_up_it_begins_anew():
     for key in (b"before", b"last", b"next"):
         ring.put(key, key)
     assert [ring.get(key) for key in (b"before", b"last", b"next")] == [b"before", b"last", b"next"]
+
+
+def test_a_kernel_without_huge_pages_has_a_ring_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 9999, raising=False)  # which no kernel knows
+    with pytest.raises(OSError):
+        mmap.mmap(-1, LEAST_BYTES).madvise(9999)
+    ring = Ring(ROOM)
+    ring.put(b"a", b"1")
+    assert ring.get(b"a") == b"1"
