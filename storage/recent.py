@@ -133,23 +133,21 @@ class RecentValues:
 
         A load would push out all that is read otherwise, and few rows are read right after they were inserted.
         """
-        if self._behind is not None:
-            for key in rows:
-                self._leaving.pop(key, None)
-                self._behind.discard(key)
-        young, old = self._young, self._old
-        for key, value in rows.items():
+        young, old, leaving, behind = self._young, self._old, self._leaving, self._behind
+        known: list[bytes] = []
+        for key in rows:  # to keep one may move the others: first nothing of before is left of any
+            if behind is not None:
+                leaving.pop(key, None)
+                behind.discard(key)
             if key in young:
                 before = young.pop(key)
-                if before is None:
-                    self._young_bytes -= OVERHEAD_BYTES + len(key)
-                    continue
-                self._young_bytes -= OVERHEAD_BYTES + len(key) + len(before)
-            elif key not in old or old.pop(key) is None:
-                continue
-            self._keep(key, value)
-            if young is not self._young:  # it was full
-                young, old = self._young, self._old
+                self._young_bytes -= _size(key, before)
+            else:
+                before = old.pop(key, None)
+            if before is not None:
+                known.append(key)
+        for key in known:
+            self._keep(key, rows[key])
 
     def forget(self) -> None:
         """Anything may have changed, and the ring has forgotten all."""
