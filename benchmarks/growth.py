@@ -3,12 +3,16 @@
 One server and one table with an index, from 10,000 rows on, ten times as many at each step; at each size point gets,
 updates, inserts, ranges and index reads of rows all over the table. One rule: the same clients and the same kinds of
 query at each size, so that only the table differs. Each is asked once, as its rows come into the cache, and then until
-it gets no faster; what the first seconds cost is told beside. The plot needs matplotlib (`pip install '.[plots]'`).
+it gets no faster; what the first seconds cost is told beside. A machine is not as fast in one minute as in another, and
+a load takes minutes: between its parts a second server loads new tables of the smallest size, so that both had the same
+machine. The plot needs matplotlib (`pip install '.[plots]'`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +29,7 @@ from server.child import ServerProcess
 FIRST = 10_000
 BATCH = 500
 PER_GROUP = 10
+LOAD_PARTS = 20
 QUERIES = 200_000  # different ones: with ten rows each, two million rows of the largest table
 MOST_RUNS = 12
 SETTLED = 0.95  # two runs in a row that do not come below so much of the least before
@@ -63,8 +68,15 @@ OPERATIONS: dict[str, Callable[[int], Any]] = {
 }
 
 
+def create_table(server: ServerProcess) -> None:
+    with server.connect() as conn:
+        r.table_create("rows").run(conn)
+        TABLE.index_create("group").run(conn)
+        TABLE.index_wait("group").run(conn)
+
+
 def fill(server: ServerProcess, first: int, most: int) -> float:
-    """Inserts rows [first, most); the server's CPU microseconds per row."""
+    """Inserts rows [first, most); the server's CPU seconds."""
 
     class Batches(Sequence[bytes]):
         def __len__(self) -> int:
@@ -80,7 +92,23 @@ def fill(server: ServerProcess, first: int, most: int) -> float:
     before, behind = encode(TABLE.insert([HOLE]), durability="soft").split(b'"%s"' % HOLE.encode())
 
     bodies = Batches()
-    return run(server.port, server.pid, bodies, 2, 0, count=len(bodies)).cpu_us / BATCH
+    return run(server.port, server.pid, bodies, 2, 0, count=len(bodies)).cpu_s
+
+
+def load(server: ServerProcess, beside: ServerProcess, first: int, most: int) -> tuple[float, float]:
+    """Inserts rows [first, most) in parts, and between them FIRST rows into new tables of `beside`.
+
+    Returns the CPU microseconds of a row in the one and in the others.
+    """
+    size = max(FIRST, (most - first) // LOAD_PARTS)
+    cpu_s, small_us = 0.0, []
+    for begin in range(first, most, size):
+        create_table(beside)
+        small_us.append(fill(beside, 0, FIRST) / FIRST * 1e6)
+        with beside.connect() as conn:
+            r.table_drop("rows").run(conn)
+        cpu_s += fill(server, begin, min(begin + size, most))
+    return cpu_s / (most - first) * 1e6, statistics.fmean(small_us)
 
 
 def measure(server: ServerProcess, rows: int, seconds: float) -> dict[str, tuple[float, float]]:
@@ -145,18 +173,18 @@ def main(most: int, seconds: float, cache_bytes: str, folder: Path | None, plot:
     """Prints a line per size: CPU microseconds of each operation, and in its first seconds."""
     found: dict[int, dict[str, tuple[float, float]]] = {}
     flags = ("--cache-bytes", cache_bytes, "--log-level", "error")
-    with tempfile.TemporaryDirectory(dir=folder) as name, ServerProcess(Path(name) / "data", *flags) as server:
-        with server.connect() as conn:
-            r.table_create("rows").run(conn)
-            TABLE.index_create("group").run(conn)
-            TABLE.index_wait("group").run(conn)
+    with contextlib.ExitStack() as stack:
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+        server, beside = (stack.enter_context(ServerProcess(data / name, *flags)) for name in ("data", "beside"))
+        create_table(server)
         size, there = FIRST, 0
         while size <= most:
-            loading = fill(server, there, size)
+            loading, small = load(server, beside, there, size)
             there = size
             found[size] = measure(server, size, seconds)
             costs = "  ".join(f"{name} {steady:.0f} ({first:.0f})" for name, (first, steady) in found[size].items())
-            click.echo(f"{size:12,} rows: {costs}  load {loading:.0f}  (µs CPU, in the first seconds)")
+            click.echo(f"{size:12,} rows: {costs}  (µs CPU, in the first seconds)")
+            click.echo(f"{'':14}     load {loading:.0f}, of new tables in the same minutes {small:.0f}")
             size *= 10
     if plot is not None:
         draw(found, plot)
