@@ -1,8 +1,17 @@
 """The comparison with a RethinkDB, without one: the queries are worth asking, and this server answers all of them."""
 
-from integration.beside_rethinkdb.compare import INTERNAL_ERROR, Side, are_the_same, prepare, query_of, text_of
+from integration.beside_rethinkdb.compare import (
+    INTERNAL_ERROR,
+    Side,
+    are_the_same,
+    prepare,
+    query_of,
+    text_of,
+    writes_of,
+)
 
 QUERIES = 3000
+WRITERS = 300
 
 
 def test_random_queries_have_answers_and_the_same_ones_again(server):
@@ -19,8 +28,34 @@ def test_random_queries_have_answers_and_the_same_ones_again(server):
     assert QUERIES / 10 < errors < QUERIES / 2  # neither all right nor all wrong
 
 
+def test_random_writes_have_answers_and_do_the_same_again(server):
+    prepare(server.port)
+    side, done, errors = Side(server.port), 0, 0
+    for seed in range(WRITERS):
+        queries = writes_of(seed)
+        first, again = ([side.answer(query) for query in queries] for _ in range(2))
+        for query, answer, other in zip(queries[1:], first[1:], again[1:], strict=True):  # the first finds other rows
+            assert "lost" not in answer, text_of(query)
+            assert answer.get("e") != INTERNAL_ERROR, (text_of(query), answer)
+            assert are_the_same(answer, other), text_of(query)
+        outcomes = [errors_of(answer) for answer in first[1::2]]
+        done += outcomes.count(0)
+        errors += sum(outcome > 0 for outcome in outcomes)
+    assert done > WRITERS
+    assert errors > WRITERS / 4
+
+
+def errors_of(answer):
+    """How many rows a write failed for; 1 if it failed altogether, 0 if it came to something else than counts."""
+    if "e" in answer:
+        return 1
+    result = answer["r"][0] if answer["r"] else {}
+    return result.get("errors", 0) if isinstance(result, dict) else 0
+
+
 def test_a_query_depends_on_its_seed_alone():
     assert [query_of(seed) for seed in range(50)] == [query_of(seed) for seed in range(50)]
+    assert [writes_of(seed) for seed in range(50)] == [writes_of(seed) for seed in range(50)]
 
 
 def test_what_is_told_apart():

@@ -12,14 +12,16 @@ from typing import Any, Final
 import orjson
 from rethinkdb import r
 
-from integration.beside_rethinkdb.queries import DATABASE, Queries, term
+from integration.beside_rethinkdb.queries import DATABASE, WRITTEN, WRITTEN_ROWS, Queries, array, term
 from integration.raw_driver import CONTINUE, RawDriver
 from proxy.reql.ids import Term
 
 PARTIAL: Final = 3
 INTERNAL_ERROR: Final = 1_000_000
 DEFAULT_DATABASE: Final = {"db": term("DB", DATABASE)}
+WRITES: Final = 3
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HOOK: Final = re.compile(r'"function":\{[^}]*\}')
 _ROW_IN_MESSAGE: Final = re.compile(r"(in object|from object|in):\\n\{.*", re.DOTALL)
 
 
@@ -48,16 +50,17 @@ def prepare(port: int) -> None:
             r.db_drop(DATABASE).run(conn)
         r.db_create(DATABASE).run(conn)
         conn.use(DATABASE)
-        table = r.table("t")
-        for name in ("t", "empty"):
+        r.table_create("empty").run(conn)
+        for name in ("t", "w"):
             r.table_create(name).run(conn)
-        table.insert(rows).run(conn)
-        for name in ("k", "n", "s"):
-            table.index_create(name).run(conn)
-        table.index_create("a_multi", r.row["a"], multi=True).run(conn)
-        table.index_create("k_n", [r.row["k"], r.row["n"]]).run(conn)
-        table.index_create("p", geo=True).run(conn)
-        table.index_wait().run(conn)
+            table = r.table(name)
+            for index in ("k", "n", "s"):
+                table.index_create(index).run(conn)
+            table.index_create("a_multi", r.row["a"], multi=True).run(conn)
+            table.index_create("k_n", [r.row["k"], r.row["n"]]).run(conn)
+            table.index_create("p", geo=True).run(conn)
+            table.index_wait().run(conn)
+        r.table("t").insert(rows).run(conn)
 
 
 class Side:
@@ -86,6 +89,29 @@ class Side:
         return response
 
 
+_FEW: Final = term("LIMIT", term("ORDER_BY", term("TABLE", "t"), index="id"), 8)
+AS_BEFORE: Final = array(
+    term("SET_WRITE_HOOK", WRITTEN, None),
+    term("DELETE", WRITTEN, durability="soft"),
+    term("INSERT", WRITTEN, _FEW, durability="soft"),
+)
+"""Gives `w` the first rows of `t`."""
+STATE: Final = array(
+    term("COERCE_TO", WRITTEN_ROWS, "array"),
+    *(
+        term("COERCE_TO", term("BRACKET", term("ORDER_BY", WRITTEN, index=index), "id"), "array")
+        for index in ("n", "a_multi", "k_n")
+    ),
+)
+"""All that is in `w`, and what its indexes make of that."""
+
+
+def writes_of(seed: int) -> list[Any]:
+    """The queries of a seed that change the table `w`, which begins `AS_BEFORE`; after each comes `STATE`."""
+    queries = Queries(seed, wrong=(0.0, 0.02, 0.06)[seed % 3])
+    return [AS_BEFORE, *(query for _ in range(WRITES) for query in (queries.write(), STATE))]
+
+
 def query_of(seed: int) -> Any:
     """The query of a seed."""
     return Queries(seed, wrong=(0.0, 0.02, 0.06)[seed % 3]).query()
@@ -96,7 +122,7 @@ def are_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     if "lost" in one or "lost" in other:
         return False
     plain, others = _plain(one), _plain(other)
-    if plain == others or _loose(one) == _loose(other):
+    if plain == others or _loose(orjson.loads(plain)) == _loose(orjson.loads(others)):
         return True
     # An error shows one row of several that have it: which one is chance where shards work side by side.
     is_error = "e" in one and one.get("e") == other.get("e") and one.get("b") == other.get("b")
@@ -104,13 +130,18 @@ def are_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _plain(answer: dict[str, Any]) -> str:
-    return _UUID.sub("UUID", orjson.dumps(answer, option=orjson.OPT_SORT_KEYS).decode())
+    """As text, without what is chance, and what a write hook looks like inside."""
+    text = orjson.dumps(answer, option=orjson.OPT_SORT_KEYS).decode()
+    return _HOOK.sub('"function":', _UUID.sub("UUID", text))
 
 
 def _loose(value: Any) -> Any:
-    """Without the order of rows, which groups of unordered rows do not have."""
+    """Without the order of rows, which groups of unordered rows do not have, and without which error of a write's
+    several was the first."""
     if isinstance(value, dict):
-        return tuple(sorted((key, repr(_loose(item))) for key, item in value.items()))
+        has_several = value.get("errors", 0) > 1 if isinstance(value.get("errors", 0), int) else False
+        items = ((key, "" if has_several and key == "first_error" else item) for key, item in value.items())
+        return tuple(sorted((key, repr(_loose(item))) for key, item in items))
     if isinstance(value, list):
         return tuple(sorted(repr(_loose(item)) for item in value))
     return value

@@ -1,6 +1,7 @@
 """Random queries as drivers send them, of terms that mostly get what they want and now and then what they do not.
 
-One rule: a query depends on its seed alone. Tables are read in the order of a key wherever order shows.
+One rule: a query depends on its seed alone. Tables are read in the order of a key wherever order shows. Reads are of
+the table `t`, which stays as it is; writes are to `w`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import random
 from collections.abc import Callable
 from typing import Any, Final
 
-from integration.beside_rethinkdb.signatures import BY_RESULT, OPTARGS_OF, Signature
+from integration.beside_rethinkdb.signatures import BY_RESULT, OPTARGS_OF, WRITES_BY_RESULT, Signature
 from proxy.reql.ids import Term
 
 DATABASE: Final = "beside"
 FIELDS: Final = ("id", "n", "s", "b", "a", "o", "t", "p", "k", "m", "bin", "absent")
 INDEXES: Final = ("id", "k", "n", "a_multi", "k_n", "s", "nope", "p")
+KEYS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 1, 2, 3, 12, "a", "b", -1, 2.5)
 NUMBERS: Final = (0, 1, 2, 3, 5, 7, -1, -2, 10, 0.5, -1.5, 2.25, 100, 1e3, 2**53, -(2**53), 1e-7, 4294967296, 255)
 STRINGS: Final = (
     "",
@@ -37,6 +39,9 @@ MOMENTS: Final = (
 )  # fmt: skip
 WRONG: Final = ("num", "str", "bool", "null", "obj", "arr", "time", "bin", "point", "rows", "table", "row", "func1:any")
 """What may come instead of what a term wants."""
+TO_WRITE: Final = ("w", "w_row", "w_rows")
+NO_ROWS: Final = tuple(kind for kind in WRONG if kind not in ("rows", "table", "row"))
+"""What may come instead of `TO_WRITE`: the rows of `t` stay as they are."""
 
 
 def term(name: str, *arguments: Any, **optargs: Any) -> list[Any]:
@@ -51,6 +56,9 @@ def array(*items: Any) -> list[Any]:
 
 TABLE: Final = term("TABLE", "t")
 ROWS: Final = term("ORDER_BY", TABLE, index="id")
+WRITTEN: Final = term("TABLE", "w")
+WRITTEN_ROWS: Final = term("ORDER_BY", WRITTEN, index="id")
+SIGNATURES: Final = {**BY_RESULT, **WRITES_BY_RESULT}
 
 
 class Queries:
@@ -64,6 +72,10 @@ class Queries:
     def query(self) -> Any:
         dice = self._dice
         return self._make(dice.choice(list(BY_RESULT)), dice.choice((1, 2, 2, 3, 3, 4)), [])
+
+    def write(self) -> Any:
+        """A query that changes the rows of `w`, or would if it were right."""
+        return self._call(self._dice.choice(SIGNATURES["write"]), self._dice.choice((1, 2, 2, 3)), [])
 
     # -- literals -------------------------------------------------------------------------------------------------
 
@@ -91,6 +103,14 @@ class Queries:
         }
         return {field: self.literal(kind) for field, kind in fields.items() if self._dice.random() < 0.6}
 
+    def document(self) -> dict[str, Any]:
+        """A row for `w`, most often with a key."""
+        dice = self._dice
+        key = {"id": dice.choice(KEYS)} if dice.random() < 0.85 else {}
+        return (
+            {**key, **self.row(), **key} if dice.random() < 0.5 else {**key, **self.object("num", "str", "obj", "arr")}
+        )
+
     # -- terms ----------------------------------------------------------------------------------------------------
 
     def _make(self, kind: str, depth: int, scope: list[tuple[int, str]]) -> Any:
@@ -99,22 +119,24 @@ class Queries:
         if kind.startswith("func"):
             return self._function(kind, depth, scope)
         if dice.random() < self._wrong:
-            kind = dice.choice(WRONG)
+            kind = dice.choice(NO_ROWS if kind in TO_WRITE else WRONG)
             if kind.startswith("func"):
                 return self._function(kind, depth, scope)
-        if scope and dice.random() < 0.45 and (found := self._from_scope(kind, scope)) is not None:
+        if scope and (kind == "old" or dice.random() < 0.45) and (found := self._from_scope(kind, scope)) is not None:
             return found
         if depth <= 0:
             return self.literal(kind)
+        if kind == "change":
+            return {dice.choice(FIELDS): self._make("changed", depth - 1, scope) for _ in range(dice.randint(1, 3))}
         if kind == "layer" or (kind == "obj" and dice.random() < 0.3):
             return {dice.choice(FIELDS): self._make("any", depth - 1, scope) for _ in range(dice.randint(0, 3))}
         if kind == "arr" and dice.random() < 0.3:
             return array(*(self._make("any", depth - 1, scope) for _ in range(dice.randint(0, 3))))
         if kind in _PARTS and dice.random() < 0.5:
             kind = dice.choice(_PARTS[kind])
-        if kind not in BY_RESULT or dice.random() < 0.15:
+        if kind not in SIGNATURES or dice.random() < 0.15:
             return self.literal(kind)
-        return self._call(dice.choice(BY_RESULT[kind]), depth, scope)
+        return self._call(dice.choice(SIGNATURES[kind]), depth, scope)
 
     def _call(self, signature: Signature, depth: int, scope: list[tuple[int, str]]) -> list[Any]:
         dice = self._dice
@@ -146,7 +168,7 @@ class Queries:
         for variable, of in dice.sample(scope, len(scope)):
             if of == kind or kind == "any":
                 return term("VAR", variable)
-            if of == "obj" and kind in _FIELDS_OF:
+            if of in ("obj", "old") and kind in _FIELDS_OF:
                 return term("BRACKET", term("VAR", variable), dice.choice(_FIELDS_OF[kind]))
         return None
 
@@ -168,6 +190,43 @@ def _polygon(queries: Queries, dice: random.Random) -> Any:
 def _slice(queries: Queries, dice: random.Random) -> Any:
     bounds = queries.literal("bound"), queries.literal("bound")
     return term("ORDER_BY", term("BETWEEN", TABLE, *bounds), index="id")
+
+
+def _written(queries: Queries, dice: random.Random) -> Any:
+    """Some rows of `w`."""
+    bounds, field = (queries.literal("bound"), queries.literal("bound")), dice.choice(("n", "k", "s"))
+    return dice.choice((
+        WRITTEN,
+        WRITTEN_ROWS,
+        term("LIMIT", WRITTEN_ROWS, 3),
+        term("GET_ALL", WRITTEN, *(dice.choice(KEYS) for _ in range(dice.randint(0, 3)))),
+        term("GET_ALL", WRITTEN, queries.literal("small"), index=dice.choice(INDEXES)),
+        term("BETWEEN", WRITTEN, *bounds),
+        term("BETWEEN", WRITTEN, *bounds, index=dice.choice(INDEXES)),
+        term("FILTER", WRITTEN, {field: queries.literal("small")}),
+        term("FILTER", WRITTEN, term("FUNC", array(903), term("GT", term("BRACKET", term("VAR", 903), field), 1))),
+    ))  # fmt: skip
+
+
+def _merged(variable: int) -> Any:
+    return term("MERGE", term("VAR", variable), {"n": term("ADD", term("BRACKET", term("VAR", variable), "n"), 1)})
+
+
+def _conflict(queries: Queries, dice: random.Random) -> Any:
+    """A name, or a function of the key, the old row and the new one."""
+    body = dice.choice((term("VAR", 905), term("VAR", 906), None, 1, _merged(905), _merged(906), term("ERROR", "no"),
+                        term("MERGE", term("VAR", 905), {"k": term("VAR", 904)}), queries.document()))  # fmt: skip
+    return dice.choice(("error", "replace", "update", "wrong", term("FUNC", array(904, 905, 906), body)))
+
+
+def _hook(queries: Queries, dice: random.Random) -> Any:
+    """A function of the context, the old row and the new one."""
+    old, new = term("VAR", 908), term("VAR", 909)
+    body = dice.choice((new, new, old, None, 1, _merged(909), term("ERROR", "no"), term("MERGE", new, {"id": 3}),
+                        term("MERGE", new, {"by": term("BRACKET", term("VAR", 907), "primary_key")}),
+                        term("BRANCH", term("EQ", new, None), term("ERROR", "kept"), new),
+                        term("DEFAULT", term("MERGE", new, {"was": old}), None)))  # fmt: skip
+    return dice.choice((None, term("FUNC", array(907, 908, 909), body), term("FUNC", array(907, 908, 909), body), 1))
 
 
 def _array_of(kind: str) -> Callable[[Queries, random.Random], Any]:
@@ -194,6 +253,19 @@ _LITERALS: Final[dict[str, Callable[[Queries, random.Random], Any]]] = {
     "pairs": lambda q, dice: term("INNER_JOIN", q.literal("objects"), q.literal("objects"), _ALWAYS),
     "groups": lambda q, dice: term("GROUP", ROWS, dice.choice(FIELDS)),
     "field_or_function": lambda q, dice: _direction(dice, dice.choice((dice.choice(FIELDS), _field_function(q, dice)))),
+    "w": lambda q, dice: WRITTEN,
+    "w_row": lambda q, dice: term("GET", WRITTEN, dice.choice(KEYS)),
+    "w_rows": _written,
+    "kept_rows": lambda q, dice: dice.choice((WRITTEN_ROWS, term("LIMIT", WRITTEN_ROWS, 2), ROWS)),
+    "document": lambda q, dice: q.document(),
+    "documents": lambda q, dice: array(*(q.document() for _ in range(dice.randint(0, 4)))),
+    "change": lambda q, dice: q.object("num", "str", "obj", "arr", "time"),
+    "kept": lambda q, dice: q.document(),
+    "old": lambda q, dice: {"id": dice.choice(KEYS), **q.row()},
+    "changed": lambda q, dice: q.literal("any"),
+    "write": lambda q, dice: q.write(),
+    "conflict": _conflict,
+    "hook": _hook,
     "index_in_order": lambda q, dice: _direction(dice, dice.choice(INDEXES)),
 }  # fmt: skip
 
@@ -225,6 +297,9 @@ _CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "month": (1, 2, 12, 0, 13),
     "day": (1, 28, 29, 31, 32),
     "unit": ("m", "km", "mi", "x"),
+    "told": (True, True, False, "always", "always", "wrong"),
+    "durability": ("hard", "soft", "wrong"),
+    "outcome": ("inserted", "changes", "errors", "first_error", "replaced", "unchanged", "skipped", "deleted"),
     "geojson": ({"type": "Point", "coordinates": array(1, 2)}, {"type": "Foo", "coordinates": array()}, {}),
 }  # fmt: skip
 

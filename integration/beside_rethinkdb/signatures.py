@@ -13,7 +13,8 @@ Signature = tuple[str, tuple[str, ...], tuple[str, ...]]
 OPTARGS_OF: Final = {
     "left_bound": "openness", "right_bound": "openness", "default": "default", "index": "index", "ordered": "bool",
     "multi": "bool", "interleave": "bool", "unit": "unit", "emit": "func3any:arr", "default_timezone": "zone",
-    "max_results": "small", "fill": "bool",
+    "max_results": "small", "fill": "bool", "conflict": "conflict", "return_changes": "told",
+    "durability": "durability", "ignore_write_hook": "bool", "non_atomic": "bool",
 }  # fmt: skip
 
 _LINES: Final = """
@@ -154,6 +155,47 @@ INDEX_LIST | table | arr
 INFO | func1:any | obj
 """
 
+_WRITES: Final = """
+INSERT | w document | write | conflict return_changes durability ignore_write_hook
+INSERT | w documents | write | conflict return_changes durability
+INSERT | w objects | write | conflict return_changes
+INSERT | w rows | write | conflict return_changes
+INSERT | w kept_rows | write | conflict return_changes
+UPDATE | w_row layer | write | return_changes durability non_atomic ignore_write_hook
+UPDATE | w_row change | write | return_changes
+UPDATE | w_row func1old:layer | write | return_changes non_atomic
+UPDATE | w_rows layer | write | return_changes non_atomic
+UPDATE | w_rows change | write | return_changes
+UPDATE | w_rows func1old:change | write | return_changes non_atomic
+REPLACE | w_row document | write | return_changes durability
+REPLACE | w_row func1old:kept | write | return_changes non_atomic ignore_write_hook
+REPLACE | w_rows func1old:kept | write | return_changes non_atomic
+REPLACE | w_rows document | write | return_changes
+DELETE | w_row | write | return_changes durability
+DELETE | w_rows | write | return_changes durability
+FOR_EACH | numbers func1num:write | write
+FOR_EACH | objects func1obj:write | write
+FOR_EACH | kept_rows func1old:write | write
+SYNC | w | write
+SET_WRITE_HOOK | w hook | write
+GET_WRITE_HOOK | w | write
+MAP | numbers func1num:write | write
+DEFAULT | write num | write
+GET_FIELD | write outcome | write
+FUNCALL | func1obj:num write | write
+BRANCH | bool write write | write
+MERGE | old change | kept
+MERGE | old layer layer | kept
+WITHOUT | old path | kept
+PLUCK | old path path | kept
+BRANCH | bool old null | kept
+DEFAULT | kept document | kept
+LITERAL | obj | changed
+ADD SUB MUL DIV | num num | changed
+APPEND SET_INSERT DIFFERENCE | arr any | changed
+BRANCH | bool any changed | changed
+"""
+
 
 def _read(lines: str) -> dict[str, list[Signature]]:
     by_result: dict[str, list[Signature]] = {}
@@ -167,3 +209,6 @@ def _read(lines: str) -> dict[str, list[Signature]]:
 
 BY_RESULT: Final = _read(_LINES)
 """The signatures of terms by what they give."""
+
+WRITES_BY_RESULT: Final = _read(_WRITES)
+"""Those of writes to the table `w`, and of what they are given."""

@@ -10,15 +10,15 @@ a path of its own into one made by the server, `Compiled(node)` an already compi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from model import datum as d
-from model.errors import Path, ReqlCompileError
+from model.errors import Frame, Path, ReqlCompileError
 from proxy.reql.calling import call_runner
 from proxy.reql.ids import Term
 from proxy.reql.literals import has_terms, literal
 from proxy.reql.nodes import MISSING, At, Captures, Compiled, Node, Parameter, constant_node, located, taken
-from proxy.reql.registry import FORBIDS_WRITES, TERMS, WRITES_OR_META, TermSpec
+from proxy.reql.registry import FORBIDS_WRITES, LOOKS_WITHOUT_GROUPS, TERMS, WRITES_OR_META, TermSpec
 from proxy.reql.values import PLAIN, Func, SingleSelection, as_datum
 
 AGGREGATIONS: Final = frozenset({Term.COUNT, Term.SUM, Term.AVG, Term.MIN, Term.MAX, Term.REDUCE})
@@ -28,6 +28,9 @@ _GIVE_OBJECTS: Final = frozenset(
         Term.TO_JSON_STRING, Term.TYPE_OF, Term.UPCASE,
     }
 )  # fmt: skip
+
+
+_T = TypeVar("_T")
 
 
 class Scope:
@@ -54,6 +57,28 @@ class Compiler:
         self._writes_legal = True
         self._literal_ok = False
         self._parents: list[int] = []
+
+    def compile_query(self, raw: Any) -> Node:
+        """The node of a whole query. Terms in wrong places are complained of before any other error, as RethinkDB
+        looks for those first (term_walker.cc)."""
+        try:
+            return self.compile(raw)
+        except ReqlCompileError:
+            self._check_places(raw, ())
+            raise
+
+    def _check_places(self, raw: Any, path: Path) -> None:
+        """Raises ReqlCompileError for the first term that is in a wrong place."""
+        is_term = raw.__class__ is list and raw and raw[0] in TERMS
+        if is_term:
+            self._check_place(TERMS[raw[0]], path)
+            arguments, optargs = self.split(raw, path)
+        else:
+            arguments, optargs = [], raw if raw.__class__ is dict else {}
+        term = raw[0] if is_term else Term.MAKE_OBJ
+        places: list[tuple[Frame, Any]] = [*enumerate(arguments), *optargs.items()]
+        for at, argument in places:
+            self._inside(term, at == 0, False, self._check_places, argument, (*path, at))
 
     def compile(self, raw: Any, path: Path = ()) -> Node:
         """The node of a raw tree; raises ReqlCompileError with the path of what is wrong."""
@@ -120,18 +145,29 @@ class Compiler:
             optargs = raw[2]
         return arguments, optargs
 
-    def child(self, raw: Any, path: Path, term: int, first: bool, literal_ok: bool = False) -> Node:
-        """Compiles an argument of `term`, which decides whether writes and `literal` may stand inside."""
+    def child(self, raw: Any, path: Path, term: int, first: bool, literal_ok: bool | None = None) -> Node:
+        """Compiles an argument of `term`, which decides whether writes and `literal` may stand inside.
+
+        literal_ok: None for what holds of most terms: if it may stand where the term does, it may in what the term
+        looks for groups in (op_term_t::term_eval).
+        """
         if raw.__class__ is At:
             raw, path = raw.raw, raw.path
         elif raw.__class__ is Compiled:
             return raw.node
+        if literal_ok is None:
+            literal_ok = self._literal_ok and first and term not in LOOKS_WITHOUT_GROUPS
+        return self._inside(term, first, literal_ok, self.compile, raw, path)
+
+    def _inside(
+        self, term: int, first: bool, literal_ok: bool, visit: Callable[[Any, Path], _T], raw: Any, path: Path
+    ) -> _T:
         legal, literal = self._writes_legal, self._literal_ok
         self._writes_legal = legal and (first or term not in FORBIDS_WRITES)
         self._literal_ok = literal_ok
         self._parents.append(term)
         try:
-            return self.compile(raw, path)
+            return visit(raw, path)
         finally:
             self._writes_legal, self._literal_ok = legal, literal
             self._parents.pop()
@@ -174,10 +210,8 @@ class Compiler:
     def compile_call(self, spec: TermSpec, raw: list[Any], path: Path) -> Node:
         """The node of a term whose body takes evaluated arguments."""
         raw_arguments, raw_optargs = self.split(raw, path)
-        literal_ok = spec.passes_literal
         arguments = [
-            self.child(raw_argument, (*path, at), spec.id, at == 0, literal_ok)
-            for at, raw_argument in enumerate(raw_arguments)
+            self.child(raw_argument, (*path, at), spec.id, at == 0) for at, raw_argument in enumerate(raw_arguments)
         ]
         has_args = any(node.term == Term.ARGS for node in arguments)
         if not has_args and not spec.takes_count(len(arguments)):

@@ -227,7 +227,7 @@ class ReqlEvaluator:
     def _compile(self, raw: Any, raw_optargs: dict[str, Any]) -> Shape:
         compiler = Compiler()
         compiler.global_optargs = self._global_optargs(compiler, raw_optargs)
-        root = compiler.compile(raw)
+        root = compiler.compile_query(raw)
         return Shape(root, compiler)
 
     def _keep(self, key: Key, shape: Shape) -> None:

@@ -108,3 +108,8 @@ def copy_json(raw: Any) -> Any:
     if raw.__class__ is list:
         return [copy_json(value) if has_terms(value) else value for value in raw]
     return raw
+
+
+def is_func(raw: Any) -> bool:
+    """Whether a raw term is a function, which may contain `r.literal` only if that who calls it says so."""
+    return raw.__class__ is list and bool(raw) and raw[0] == Term.FUNC

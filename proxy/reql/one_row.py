@@ -196,3 +196,4 @@ def _commit(env: Any, source: StoredTable, effect: Effect, durability: str | Non
     else:
         source.traffic.written += 1
         env.data.commit([effect], durability)
+        env.read_prepared = False  # a soft commit may not be applied yet

@@ -44,6 +44,8 @@ FORBIDS_WRITES: Final = frozenset(
         Term.MAX,
     }
 )  # fmt: skip
+LOOKS_WITHOUT_GROUPS: Final = frozenset({Term.DEFAULT, Term.COERCE_TO, Term.TYPE_OF, Term.INFO, Term.LITERAL})
+"""The terms that are not applied to each group of grouped data (can_be_grouped)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,7 +54,6 @@ class TermSpec:
 
     grouped: "map" applies the term to each group of grouped data and of a grouped stream, "stream" leaves grouped
     streams alone (the term works on them) and maps over grouped data, "never" does neither.
-    passes_literal: `r.literal` may stand inside its arguments.
     wants_path: the body takes the term's own path as keyword `path`, for what fails after it has returned.
     optargs_after: how many arguments are looked at before the optargs are, in the order in which they are declared
     here; None for all of them. What is looked at first fails first.
@@ -66,7 +67,6 @@ class TermSpec:
     optargs: Mapping[str, Kind | None] = field(default_factory=dict)
     grouped: str = "map"
     determinism: int = ALWAYS
-    passes_literal: bool = False
     wants_path: bool = False
     optargs_after: int | None = None
     body: Callable[..., Any] | None = None
@@ -111,7 +111,6 @@ def term(
     optargs: Mapping[str, Kind | None] | None = None,
     grouped: str = "map",
     determinism: int = ALWAYS,
-    passes_literal: bool = False,
     wants_path: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares a term whose body takes (env, *arguments, **optargs), arguments converted by `takes`.
@@ -121,11 +120,7 @@ def term(
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
         low, high = _bounds(args)
-        _add(
-            TermSpec(
-                id, name, low, high, takes, optargs or {}, grouped, determinism, passes_literal, wants_path, None, body
-            )
-        )
+        _add(TermSpec(id, name, low, high, takes, optargs or {}, grouped, determinism, wants_path, None, body))
         return body
 
     return declare

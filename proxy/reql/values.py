@@ -310,8 +310,12 @@ class Func(Value):
                 if error.at == THE_TERM:
                     error.path = self.path[:-1]  # the function itself looked at the row
                 else:
-                    error.path = self.path if self.maker is None else place_of(self.env, self.maker)
+                    error.path = self.place()
             raise
+
+    def place(self) -> Path:
+        """Where the value that the body gave last was made."""
+        return self.path if self.maker is None else place_of(self.env, self.maker)
 
 
 class NativeFunc(Func):

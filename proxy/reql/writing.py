@@ -96,6 +96,14 @@ def check_key_kept(primary_key: str, old: Any, new: Any) -> None:
         )
 
 
+def check_new_row(primary_key: str, key: bytes, old: Any, new: Any) -> None:
+    """Raises unless `new` is a row for this key; `old` is what was read there, None if nothing was."""
+    d.expect(new, "OBJECT")
+    check_key_kept(primary_key, old, new)
+    if old is None and primary_key_bytes(new[primary_key]) != key:
+        raise ReqlQueryLogicError(f"Primary key `{primary_key}` cannot be changed (`null` -> `{d.print_datum(new)}`).")
+
+
 def check_row(primary_key: str, key: bytes, old: Any, new: Any) -> None:
     """Raises unless `new` may take the place of `old` under this key (rcheck_row_replacement)."""
     if (
@@ -317,6 +325,7 @@ class RowWriter:
                 self._env.promise = self._env.data.promise(effects, self._durability)
             else:
                 self._env.data.commit(effects, self._durability)
+                self._env.read_prepared = False  # a soft commit may not be applied yet
                 self._env.fibers.breathe()  # a soft commit may not have waited
         elif has_looked and self._durability == "hard":
             self._env.data.confirm()

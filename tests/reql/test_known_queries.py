@@ -74,7 +74,24 @@ def test_a_write_whose_value_is_chance_goes_by_the_row_as_read(run, table):
     query = r.table("t").get(1).update({"n": r.row["n"] + r.random(1, 2)}, non_atomic=True)
     assert run(query)["replaced"] == 1
     assert run(r.table("t").get(1)["n"]) == 2
-    assert run(r.table("t").get(9).update({"n": r.random(1, 2)}, non_atomic=True))["skipped"] == 1
+    result = run(r.table("t").get(9).update({"n": r.random(1, 2)}, non_atomic=True))
+    assert result["first_error"] == "Expected type OBJECT but found NULL."
+
+
+def test_a_write_whose_value_is_chance_does_not_delete(run, table):
+    table("t", [{"id": 1}])
+    chance = r.random(1, 2)
+    for replacement, message in (
+        (lambda row: r.branch(chance.gt(0), None, row), "Expected type OBJECT but found NULL."),
+        (lambda row: {"id": 2, "n": chance}, 'Primary key `id` cannot be changed (`{\n\t"id":\t1\n}` -> `{'),
+        (lambda row: {"n": chance}, 'Inserted object must have primary key `id`:\n{\n\t"n":\t1\n}'),
+    ):
+        result = run(r.table("t").get(1).replace(replacement, non_atomic=True, return_changes="always"))
+        assert (result["errors"], result["changes"]) == (1, [])
+        assert result["first_error"].startswith(message)
+    assert run(r.table("t").get(2).replace(lambda row: {"id": 2, "n": chance}, non_atomic=True))["inserted"] == 1
+    constant = r.branch(chance.gt(0), None, {})  # is evaluated once, and then as any other
+    assert run(r.table("t").get(2).replace(constant, non_atomic=True))["deleted"] == 1
 
 
 def test_a_key_that_cannot_be_one_is_blamed_on_who_looks_at_the_row(failure, table):

@@ -16,6 +16,7 @@ from model.errors import (
 )
 from proxy.reql.compiler import Compiler, make_func
 from proxy.reql.ids import Term
+from proxy.reql.literals import is_func
 from proxy.reql.nodes import MISSING, At, Captures, Compiled, Node, constant_node, located, taken
 from proxy.reql.registry import TERMS, special, term
 from proxy.reql.streams import grouped_value, over_groups
@@ -54,11 +55,7 @@ def make_array(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     arguments, optargs = compiler.split(raw, path)
     for name in optargs:
         raise ReqlCompileError(f"Unrecognized optional argument `{name}`.", (*path, name))
-    literal_ok = compiler.literal_ok
-    nodes = [
-        compiler.child(argument, (*path, at), Term.MAKE_ARRAY, at == 0, literal_ok)
-        for at, argument in enumerate(arguments)
-    ]
+    nodes = [compiler.child(argument, (*path, at), Term.MAKE_ARRAY, at == 0) for at, argument in enumerate(arguments)]
     determinism = 0
     for node in nodes:
         determinism |= node.determinism
@@ -73,7 +70,7 @@ def make_array(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     has_args = any(node.term == Term.ARGS for node in nodes)
 
     def run(env: Any) -> Any:
-        elements = _spread(env, nodes, path, Term.MAKE_ARRAY) if has_args else nodes
+        elements = spread_args(env, nodes, path, Term.MAKE_ARRAY) if has_args else nodes
         if not elements:
             return []
         first = elements[0].run(env)
@@ -97,10 +94,10 @@ def make_array(compiler: Compiler, raw: list[Any], path: Path) -> Node:
 @special(Term.ARGS, "args", "1")
 def args(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     """An array, and nothing else; whatever it is an argument of puts the elements in its place (terms/arr.cc)."""
-    nodes = _lazy_nodes(compiler, raw, path, Term.ARGS, compiler.literal_ok)
+    nodes = _lazy_nodes(compiler, raw, path, Term.ARGS)
 
     def run(env: Any) -> Any:
-        (node,) = _spread(env, nodes, path, Term.ARGS)
+        (node,) = spread_args(env, nodes, path, Term.ARGS)
         value = node.run(env)
         if value.__class__ is list:
             return value
@@ -225,9 +222,8 @@ def funcall(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     compiler.compile_optargs(spec, raw_optargs, path)  # which have a meaning among RethinkDB's own servers only
     if not arguments:
         raise ReqlCompileError(f"Expected {spec.arity()} but found 0.", path)
-    literal_ok = compiler.literal_ok
     nodes = [
-        compiler.child(argument, (*path, at), Term.FUNCALL, at == 0, literal_ok)
+        compiler.child(argument, (*path, at), Term.FUNCALL, at == 0, False if is_func(argument) else None)
         for at, argument in enumerate(arguments)
     ]
     determinism = 0
@@ -277,18 +273,18 @@ def _at_least_one(values: list[Any], path: Path) -> list[Any]:
     return values
 
 
-def _lazy_nodes(compiler: Compiler, raw: list[Any], path: Path, id: Term, literal_ok: bool = False) -> list[Node]:
+def _lazy_nodes(compiler: Compiler, raw: list[Any], path: Path, id: Term) -> list[Node]:
     arguments, optargs = compiler.split(raw, path)
     spec = TERMS[id]
     for name in optargs:
         raise ReqlCompileError(f"Unrecognized optional argument `{name}`.", (*path, name))
-    nodes = [compiler.child(argument, (*path, at), id, at == 0, literal_ok) for at, argument in enumerate(arguments)]
+    nodes = [compiler.child(argument, (*path, at), id, at == 0) for at, argument in enumerate(arguments)]
     if not any(node.term == Term.ARGS for node in nodes) and not spec.takes_count(len(nodes)):
         raise ReqlCompileError(f"Expected {spec.arity()} but found {len(nodes)}.", path)
     return nodes
 
 
-def _spread(env: Any, nodes: list[Node], path: Path, id: Term) -> list[Node]:
+def spread_args(env: Any, nodes: list[Node], path: Path, id: Term) -> list[Node]:
     """The nodes with `r.args` replaced by constants for its elements."""
     if not any(node.term == Term.ARGS for node in nodes):
         return nodes
@@ -313,11 +309,11 @@ def _determinism(nodes: list[Node]) -> int:
 
 @special(Term.BRANCH, "branch", "3..*")
 def branch(compiler: Compiler, raw: list[Any], path: Path) -> Node:
-    nodes = _lazy_nodes(compiler, raw, path, Term.BRANCH, compiler.literal_ok)
+    nodes = _lazy_nodes(compiler, raw, path, Term.BRANCH)
     taken_slot = compiler.new_slot()
 
     def run(env: Any) -> Any:
-        choices = _spread(env, nodes, path, Term.BRANCH)
+        choices = spread_args(env, nodes, path, Term.BRANCH)
         if len(choices) % 2 == 0:
             raise ReqlQueryLogicError("Cannot call `branch` term with an even number of arguments.", path)
         first = choices[0].run(env)
@@ -354,7 +350,7 @@ def _logic(id: Term, name: str, stops_at: bool) -> None:
         taken_slot = compiler.new_slot()
 
         def run(env: Any) -> Any:
-            choices = _spread(env, nodes, path, id)
+            choices = spread_args(env, nodes, path, id)
             if not choices:
                 return not stops_at
             first = choices[0].run(env)
@@ -392,7 +388,7 @@ def default(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     taken_slot = compiler.new_slot()
 
     def run(env: Any) -> Any:
-        first, second = _spread(env, nodes, path, Term.DEFAULT)
+        first, second = spread_args(env, nodes, path, Term.DEFAULT)
         env.slots[taken_slot] = first
         absent: ReqlError | None = None
         value: Any = None
@@ -445,7 +441,7 @@ def literal_term(compiler: Compiler, raw: list[Any], path: Path) -> Node:
                 path,
             )
         out: dict[str, Any] = {"$reql_type$": "LITERAL"}
-        for node in _spread(env, nodes, path, Term.LITERAL):
+        for node in spread_args(env, nodes, path, Term.LITERAL):
             out["value"] = taken(as_datum, env, node.run(env), node, path)
         return out
 

@@ -101,7 +101,7 @@ class Plan:
         self.path = path
         self.poly = poly
         self.nodes = [
-            compiler.child(argument, (*path, at), id, at == 0, literal_ok and at > 0)
+            compiler.child(argument, (*path, at), id, at == 0, literal_ok if at else None)
             for at, argument in enumerate(arguments)
         ]
         if not any(node.term == Term.ARGS for node in self.nodes) and not spec.takes_count(len(self.nodes)):

@@ -11,6 +11,7 @@ from model.errors import Path, ReqlCompileError, ReqlError
 from model.index_function import Fields
 from proxy.reql.compiler import Compiler
 from proxy.reql.ids import Term
+from proxy.reql.literals import is_func
 from proxy.reql.nodes import Node, located, place_of, taken
 from proxy.reql.registry import TERMS, fail, special, term
 from proxy.reql.streams import (
@@ -175,7 +176,7 @@ def filter_(compiler: Compiler, raw: list[Any], path: Path) -> Node:
     arguments, raw_optargs = compiler.split(raw, path)
     spec = TERMS[Term.FILTER]
     nodes = [
-        compiler.child(argument, (*path, at), Term.FILTER, at == 0, literal_ok=at > 0)
+        compiler.child(argument, (*path, at), Term.FILTER, at == 0, literal_ok=not is_func(argument) if at else None)
         for at, argument in enumerate(arguments)
     ]
     spread = any(node.term == Term.ARGS for node in nodes)

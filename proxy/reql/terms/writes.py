@@ -23,6 +23,7 @@ from proxy.reql.one_row import change_runner, insert_runner
 from proxy.reql.permissions import require_config, require_table
 from proxy.reql.registry import CONSTANT_NOW, NEVER, TERMS, TermSpec, special, term
 from proxy.reql.streams import MAX_CHUNK, SpentArray, as_selection, as_stream, grouped_value, over_groups, plain_stream
+from proxy.reql.terms.control import spread_args
 from proxy.reql.terms.select import leave_unread
 from proxy.reql.terms.write_options import INSERT_OPTARGS, WRITE_OPTARGS
 from proxy.reql.values import (
@@ -37,7 +38,7 @@ from proxy.reql.values import (
     as_func_or_constant,
     as_table,
 )
-from proxy.reql.writing import NO_CHANGES, RowWriter, Stats
+from proxy.reql.writing import NO_CHANGES, RowWriter, Stats, check_new_row
 
 
 def insert(env: Any, table: Table, what: Any, **optargs: Any) -> dict[str, Any]:
@@ -221,17 +222,19 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
     def compile(compiler: Compiler, raw: list[Any], path: Path) -> Node:
         spec = TERMS[id]
         arguments, raw_optargs = compiler.split(raw, path)
-        nodes = [
-            compiler.child(argument, (*path, at), id, at == 0, literal_ok=at == 1 and id is Term.UPDATE)
+        given_nodes = [
+            compiler.child(argument, (*path, at), id, at == 0, literal_ok=id is Term.UPDATE if at else None)
             for at, argument in enumerate(arguments)
         ]
-        if not spec.takes_count(len(nodes)):
-            raise ReqlCompileError(f"Expected {spec.arity()} but found {len(nodes)}.", path)
+        has_args = any(node.term == Term.ARGS for node in given_nodes)
+        if not (has_args and id is Term.REPLACE) and not spec.takes_count(len(given_nodes)):
+            raise ReqlCompileError(f"Expected {spec.arity()} but found {len(given_nodes)}.", path)
         optargs = compiler.compile_optargs(spec, raw_optargs, path)
-        if nodes[0].term == Term.GET:
-            leave_unread(nodes[0])
+        if given_nodes[0].term == Term.GET:
+            leave_unread(given_nodes[0])
 
         def run(env: Any) -> Any:
+            nodes = spread_args(env, given_nodes, path, id) if has_args else given_nodes
             target = nodes[0].run(env)
             given = _evaluate_optargs(env, spec, optargs, path) if optargs else _NOTHING_GIVEN
             rule: Any = None
@@ -241,7 +244,9 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                     raise ReqlQueryLogicError(
                         "Could not prove argument deterministic.  Maybe you want to use the non_atomic flag?", path
                     )
-                rule, determinism = _rule_of(env, nodes[1], make_rule, id), nodes[1].determinism
+                rule = _rule_of(env, nodes[1], make_rule, id)
+                if id is Term.UPDATE or nodes[1].term == Term.FUNC:  # else it has been evaluated, once for all rows
+                    determinism = nodes[1].determinism
             else:
                 rule = make_rule(None)
             try:
@@ -255,9 +260,11 @@ def _change_term(id: Term, name: str, args: str, make_rule: Any) -> None:
                     error.path = _blamed(env, error, nodes, optargs, path)
                 raise
 
-        node = Node(run, id, path, raw, NEVER, arguments=nodes, optargs=optargs)
+        node = Node(run, id, path, raw, NEVER, arguments=given_nodes, optargs=optargs)
+        if has_args:
+            return node
         if has_function:
-            node.run = change_runner(node, lambda env: _rule_of(env, nodes[1], make_rule, id))
+            node.run = change_runner(node, lambda env: _rule_of(env, given_nodes[1], make_rule, id))
         else:
             node.run = change_runner(node, make_rule)
         return node
@@ -330,9 +337,10 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
             _check_hook_use(env, target.table, optargs)
         writer = writer_for(env, target.table, durability, stats, use_hook)
         writer.require_permission()
+        primary_key = target.table.source.primary_key
         key = target.stored_key or primary_key_bytes(target.key)
         if determinism & ~CONSTANT_NOW:
-            _change_rows(writer, [(key, target.datum())], rule, determinism, stats, is_last=True)
+            _change_rows(writer, primary_key, [(key, target.datum())], rule, determinism, stats, is_last=True)
         else:
             writer.write(key, rule)
             writer.flush(is_last=True)
@@ -347,24 +355,34 @@ def _change(env: Any, target: Any, rule: Any, determinism: int, optargs: dict[st
     writer = writer_for(env, selection.table, durability, stats, use_hook)
     primary_key = selection.table.source.primary_key
     for rows in selection.stream.chunks(env):
-        _change_rows(writer, [(primary_key_bytes(row[primary_key]), row) for row in rows], rule, determinism, stats)
+        keyed = [(primary_key_bytes(row[primary_key]), row) for row in rows]
+        _change_rows(writer, primary_key, keyed, rule, determinism, stats)
     return stats.result()
 
 
 def _change_rows(
-    writer: Any, rows: list[tuple[bytes, Any]], rule: Any, determinism: int, stats: Stats, is_last: bool = False
+    writer: Any,
+    primary_key: str,
+    rows: list[tuple[bytes, Any]],
+    rule: Any,
+    determinism: int,
+    stats: Stats,
+    is_last: bool = False,
 ) -> None:
-    """Decides on rows and commits. What is not deterministic is worked out beforehand, from the rows as read."""
+    """Decides on rows and commits. What is not deterministic is worked out beforehand, from the rows as read, and
+    inserted: it cannot delete (table_t::batched_replace)."""
     if determinism & ~CONSTANT_NOW:
         decided = []
         for key, row in rows:
             try:
-                decided.append((key, rule(row)))
+                new = rule(row)
+                check_new_row(primary_key, key, row, new)
+                decided.append((key, new))
             except ReqlRuntimeError as error:
                 stats.was_used = True
                 stats.add_error(error.message)
         for key, new in decided:
-            writer.write(key, lambda old, new=new: new)
+            writer.write(key, lambda old, new=new: new, new)
             if writer.is_full:
                 writer.flush()
     else:
@@ -413,9 +431,10 @@ def for_each(env: Any, rows: Any, function: Func) -> dict[str, Any]:
         try:
             result = as_datum(env, value)
         except ReqlError as error:  # RethinkDB says no more of what is no datum at all
-            raise _for_each_error(error, FOR_EACH_FAILED, function) from error
+            said = f"{FOR_EACH_FAILED}  {error.message}" if value.__class__ is SingleSelection else FOR_EACH_FAILED
+            raise _for_each_error(error, said, function) from error
         try:
-            if result.__class__ is not dict:
+            if not d.is_object(result):
                 d.expect(result, "ARRAY")
             for part in [result] if result.__class__ is dict else result:
                 total = merge_stats(total, part, env.array_limit, warnings)
@@ -427,7 +446,7 @@ def for_each(env: Any, rows: Any, function: Func) -> dict[str, Any]:
 
 
 def _for_each_error(error: ReqlError, message: str, function: Func) -> ReqlError:
-    return error.reworded(message, function.path or None, None if function.path else 1)
+    return error.reworded(message, function.place() or None, None if function.path else 1)
 
 
 def merge_stats(left: dict[str, Any], right: Any, limit: int, warnings: list[str]) -> dict[str, Any]:
