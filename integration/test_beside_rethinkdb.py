@@ -9,9 +9,13 @@ from integration.beside_rethinkdb.compare import (
     text_of,
     writes_of,
 )
+from integration.beside_rethinkdb.feeds import Program, difference
+from integration.beside_rethinkdb.queries import WRITTEN, term
 
 QUERIES = 3000
 WRITERS = 300
+FEEDS = 60
+WRITTEN_FEED = term("CHANGES", WRITTEN)
 
 
 def test_random_queries_have_answers_and_the_same_ones_again(server):
@@ -43,6 +47,29 @@ def test_random_writes_have_answers_and_do_the_same_again(server):
         errors += sum(outcome > 0 for outcome in outcomes)
     assert done > WRITERS
     assert errors > WRITERS / 4
+
+
+def test_random_feeds_tell_the_same_of_the_same_writes(start, tmp_path):
+    """Nothing of what they tell is chance, so that two servers can be compared."""
+    ports = tuple(start(data_dir=tmp_path / name).port for name in ("one", "other"))
+    for port in ports:
+        prepare(port)
+    for seed in range(FEEDS):
+        program = Program(seed)
+        assert difference(program, ports) is None, list(map(text_of, program.feeds))
+
+
+def test_feeds_that_tell_something_else_are_found(start, tmp_path):
+    ports = tuple(start(data_dir=tmp_path / name).port for name in ("one", "other"))
+    for port in ports:
+        prepare(port)
+    program = Program(1)
+    program.feeds = [WRITTEN_FEED]
+    program.writes = [term("INSERT", WRITTEN, {"id": "made", "at": term("RANDOM")})]
+    number, told = difference(program, ports)
+    assert number == 0
+    assert len(told) == 2
+    assert told[0] != told[1]
 
 
 def errors_of(answer):

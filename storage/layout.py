@@ -5,11 +5,12 @@
     c3 table_id index_id         catalog: a secondary index
     c4 collection 0 key          catalog: a system document
     c9                           catalog: the next free number
-    i index_id  key tag pk       secondary index entry -> primary key bytes
+    i index_id  key pk tag       secondary index entry -> primary key bytes
     m ...                        the engine's own: applied index, format
     n table_id                   row count, 8 bytes
     r table_id  pk               row: the JSON text
-    x index_id                   present when the secondary index is complete on this replica
+    x index_id                   of an earlier build: an index whose entries had the tag before the primary key
+    y index_id                   present when the secondary index is complete on this replica
 
 One rule: a table's rows, and a secondary index's entries, are one contiguous range, so that a drop is
 one range delete. Numbers are 4 bytes; they are never used again after a drop.
@@ -25,8 +26,8 @@ COUNTS_LOW: Final = b"n"
 COUNTS_HIGH: Final = b"o"
 ROWS_LOW: Final = b"r"
 ROWS_HIGH: Final = b"s"
-READY_LOW: Final = b"x"
-READY_HIGH: Final = b"y"
+READY_LOW: Final = b"y"
+READY_HIGH: Final = b"z"
 PREFIX_BYTES: Final = 5  # of rows and of secondary index entries
 
 
@@ -50,7 +51,7 @@ def count_key(table_id: int) -> bytes:
 
 
 def ready_key(index_id: int) -> bytes:
-    return b"x" + index_id.to_bytes(4, "big")
+    return b"y" + index_id.to_bytes(4, "big")
 
 
 def number_in(key: bytes) -> int:

@@ -1,7 +1,8 @@
 """Secondary indexes on this replica: entry keys, upkeep with every row change, construction in slices.
 
-An entry is `i` index_id | index key | tag | primary key -> primary key. The tag (2 bytes) counts a row's
-equal index keys from 0, so that a multi index holds a row once for each.
+An entry is `i` index_id | index key | primary key | tag -> primary key. The tag counts a row's equal index keys, so
+that a multi index holds a row once for each: nothing for the first, two bytes from 1 on for the others. As in
+RethinkDB, rows with equal index keys come in the order of their primary keys, each with all its entries.
 
     created ──step──► swept ──step…──► ready          drop: forgotten, entries deleted as one range
        ▲                                 │
@@ -29,8 +30,8 @@ PIECE_ROWS: Final = 16  # of these, between two looks at the clock
 ROW_S: Final = 2e-6  # what a row takes at best,
 ENTRY_S: Final = 3e-6  # and what it takes beyond that for each index
 WRITE_ENTRIES: Final = 1000  # entries per write at most, as the engine's rules ask
-CATCH_UP_ROWS: Final = 20_000  # an index that has no more rows than this waits for those created after it
 TAGS: Final = 1 << 16  # a row's equal keys beyond this many are not told apart
+CATCH_UP_ROWS: Final = 20_000  # an index that has no more rows than this waits for those created after it
 
 
 class Sindex:
@@ -134,16 +135,19 @@ def joint_decoder(sindexes: Iterable[Sindex]) -> Decode:
 
 
 def entry_keys(prefix: bytes, index_keys: list[bytes], primary_key: bytes) -> list[bytes]:
-    """The engine keys of a row's entries."""
+    """A row's entries in a secondary index, whose keys begin with `prefix`, one for each of its index keys.
+
+    Equal index keys are told apart by a tag at the end: nothing for the first, two bytes from 1 on for the others.
+    """
     if len(index_keys) == 1:
-        return [prefix + index_keys[0] + b"\0\0" + primary_key]
+        return [prefix + index_keys[0] + primary_key]
     seen: dict[bytes, int] = {}
     entries = []
     for index_key in index_keys:
         tag = seen.get(index_key, 0)
         if tag < TAGS:
             seen[index_key] = tag + 1
-            entries.append(prefix + index_key + tag.to_bytes(2, "big") + primary_key)
+            entries.append(prefix + index_key + primary_key + (tag.to_bytes(2, "big") if tag else b""))
     return entries
 
 
@@ -238,7 +242,7 @@ class SindexBuilder:
         for primary_key, *keys_of_row in zip(primary_keys, *keys_by_index, strict=True):
             for prefix, index_keys in zip(prefixes, keys_of_row, strict=True):
                 if len(index_keys) == 1:
-                    changes[prefix + index_keys[0] + b"\0\0" + primary_key] = primary_key
+                    changes[prefix + index_keys[0] + primary_key] = primary_key
                 else:
                     for entry in entry_keys(prefix, index_keys, primary_key):
                         changes[entry] = primary_key

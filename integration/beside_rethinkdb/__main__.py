@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import orjson
 
@@ -17,6 +20,26 @@ from integration.beside_rethinkdb.compare import (
     text_of,
     writes_of,
 )
+from integration.beside_rethinkdb.feeds import Program, difference
+
+
+def differs_in_feeds(ports: tuple[int, int], seed: int) -> bool:
+    """Whether a feed of a seed tells something else on one of the servers; prints what."""
+    program = Program(seed)
+    found = difference(program, ports)
+    if found is None:
+        return False
+    number, told = found
+    changes = "; ".join(map(text_of, program.writes))
+    sys.stdout.write(f"seed {seed}: {text_of(program.feeds[number])}, after {changes}\n")
+    show(told)
+    return True
+
+
+def show(sides: Iterable[Any]) -> None:
+    """Prints what the two servers said."""
+    for name, said in zip(("RethinkDB", "RewindDB"), sides, strict=True):
+        sys.stdout.write(f"  {name:9} {orjson.dumps(said).decode()[:400]}\n")
 
 
 def main() -> int:
@@ -24,15 +47,18 @@ def main() -> int:
     parser.add_argument("--rethinkdb", type=int, required=True, metavar="PORT")
     parser.add_argument("--rewinddb", type=int, required=True, metavar="PORT")
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--writes", action="store_true", help="few writes to a table and what is in it then, per seed")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--writes", action="store_true", help="per seed few writes to a table, and what is in it then")
+    kind.add_argument("--feeds", action="store_true", help="per seed few changefeeds, and few writes that they tell of")
     parser.add_argument("--seed", type=int, default=1, help="of the first query; the others follow")
     wanted = parser.parse_args()
     ports = wanted.rethinkdb, wanted.rewinddb
     for port in ports:
         prepare(port)
+    seeds = range(wanted.seed, wanted.seed + wanted.queries)
+    differences = sum(map(partial(differs_in_feeds, ports), seeds)) if wanted.feeds else 0
     sides = [Side(port) for port in ports]
-    differences = 0
-    for seed in range(wanted.seed, wanted.seed + wanted.queries):
+    for seed in () if wanted.feeds else seeds:
         asked = []
         for query in writes_of(seed) if wanted.writes else [query_of(seed)]:
             asked.append(query)
@@ -41,8 +67,7 @@ def main() -> int:
                 differences += 1
                 shown = [text_of(query) for query in asked if query not in (AS_BEFORE, STATE)]
                 sys.stdout.write(f"seed {seed}: {'; '.join(shown)}\n")
-                for name, answer in zip(("RethinkDB", "RewindDB"), answers, strict=True):
-                    sys.stdout.write(f"  {name:9} {orjson.dumps(answer).decode()[:400]}\n")
+                show(answers)
                 break
     sys.stdout.write(f"{wanted.queries} seeds, {differences} answered differently\n")
     return min(differences, 1)

@@ -121,15 +121,15 @@ def are_the_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two answers are the same."""
     if "lost" in one or "lost" in other:
         return False
-    plain, others = _plain(one), _plain(other)
-    if plain == others or _loose(orjson.loads(plain)) == _loose(orjson.loads(others)):
+    text, others = plain(one), plain(other)
+    if text == others or _loose(orjson.loads(text)) == _loose(orjson.loads(others)):
         return True
     # An error shows one row of several that have it: which one is chance where shards work side by side.
     is_error = "e" in one and one.get("e") == other.get("e") and one.get("b") == other.get("b")
-    return is_error and _ROW_IN_MESSAGE.sub("", plain) == _ROW_IN_MESSAGE.sub("", others)
+    return is_error and _ROW_IN_MESSAGE.sub("", text) == _ROW_IN_MESSAGE.sub("", others)
 
 
-def _plain(answer: dict[str, Any]) -> str:
+def plain(answer: Any) -> str:
     """As text, without what is chance, and what a write hook looks like inside."""
     text = orjson.dumps(answer, option=orjson.OPT_SORT_KEYS).decode()
     return _HOOK.sub('"function":', _UUID.sub("UUID", text))

@@ -48,11 +48,11 @@ def test_entries_follow_rows(ledger: Ledger) -> None:
     ledger.add(new_index(1, 2, "n"))
     ledger.build()
     ledger.add(put(1, b"a", id="a", n=5), put(1, b"b", id="b"), put(1, b"c", id="c", n=1))
-    assert entries(ledger) == [(b"N00000001\0\0\0c", b"c"), (b"N00000005\0\0\0a", b"a")]
+    assert entries(ledger) == [(b"N00000001\0c", b"c"), (b"N00000005\0a", b"a")]
     ledger.add(put(1, b"a", id="a", n=0), put(1, b"b", id="b", n=9), delete(1, b"c"))
-    assert entries(ledger) == [(b"N00000000\0\0\0a", b"a"), (b"N00000009\0\0\0b", b"b")]
+    assert entries(ledger) == [(b"N00000000\0a", b"a"), (b"N00000009\0b", b"b")]
     low, high = b"N00000005", b"N00000010"
-    assert ledger.machine.store.scan_index_chunk(2, low, high, 10) == ([b"N00000009\0\0\0b"], [b"b"])
+    assert ledger.machine.store.scan_index_chunk(2, low, high, 10) == ([b"N00000009\0b"], [b"b"])
     assert list(ledger.machine.store.scan_index(2, reverse=True)) == entries(ledger)[::-1]
 
 
@@ -61,13 +61,13 @@ def test_a_multi_index_holds_a_row_once_for_each_equal_key(ledger: Ledger) -> No
     ledger.build()
     ledger.add(put(1, b"a", id="a", n=[3, 3, 1, 3]))
     assert [key for key, _ in entries(ledger)] == [
-        b"N00000001\0\0\0a",
-        b"N00000003\0\0\0a",
-        b"N00000003\0\0\1a",
-        b"N00000003\0\0\2a",
+        b"N00000001\0a",
+        b"N00000003\0a",
+        b"N00000003\0a\0\1",
+        b"N00000003\0a\0\2",
     ]
-    ledger.add(put(1, b"a", id="a", n=[3]))
-    assert [key for key, _ in entries(ledger)] == [b"N00000003\0\0\0a"]
+    ledger.add(put(1, b"a", id="a", n=[3, 3]), put(1, b"b", id="b", n=[3]))
+    assert [key for key, _ in entries(ledger)] == [b"N00000003\0a", b"N00000003\0a\0\1", b"N00000003\0b"]
 
 
 def test_equal_keys_beyond_the_tags_are_not_told_apart() -> None:

@@ -19,7 +19,6 @@ from proxy.reql.feeds.resume import position_text
 from proxy.reql.feeds.streams import FeedOptions, FeedStream
 from proxy.reql.streams import Operation, Rows, Stream
 
-ABSENT: Final = object()
 ALL_ROWS: Final = "all rows"  # the lens of feeds that show each change as it is
 CHUNK_BYTES: Final = 1 << 20
 
@@ -134,22 +133,24 @@ class ChangeFeed(FeedStream):
 
 
 class RangeFeed(ChangeFeed):
-    """Changes of the rows of a range: `covers(key, row text or None)` says whether a side of a change is in it."""
+    """Changes of the rows of a range. `copies(key, row text or None)` says how often a side of a change is in it, None
+    that all are once: as RethinkDB's, a feed tells of a row as often as its range has it.
+    """
 
     def __init__(
         self,
         env: Any,
         feed: Feed,
         options: FeedOptions,
-        covers: Callable[[bytes, bytes | None], bool] | None,
+        copies: Callable[[bytes, bytes | None], int] | None,
         transformations: list[Operation],
         initial: Stream | None,
         at: Any,
         lens: Hashable,
     ) -> None:
-        is_literal = covers is None and not transformations
+        is_literal = copies is None and not transformations
         super().__init__(env, feed, options, is_literal, ALL_ROWS if is_literal else lens)
-        self._covers = covers
+        self._copies = copies
         self._transformations = transformations
         self._initial_rows = initial
         self._at = at  # the view that the initial rows are read from
@@ -185,32 +186,40 @@ class RangeFeed(ChangeFeed):
         finally:
             self._release_view()
 
-    def _side(self, key: bytes, text: bytes | None, row: Any) -> Any:
-        """One side of a change as the range and the transformations show it; ABSENT if they do not."""
-        if text is None or (self._covers is not None and not self._covers(key, text)):
-            return ABSENT
+    def _shown(self, row: Any) -> Any:
+        """A row as the transformations show it; None if they do not."""
         rows = [row]
         try:
             for operation in self._transformations:
                 rows = operation.apply(self._env, rows)
                 if not rows:
-                    return ABSENT
+                    return None
         except ReqlError:
-            return ABSENT  # as in an index: a row on which the function fails is not in it
-        return ABSENT if rows[0] is None else rows[0]  # what is made null of is no more there than what is left out
+            return None  # as in an index: a row on which the function fails is not in it
+        return rows[0]  # what is made null of is no more there than what is left out
 
     def elements(self, changes: list[Any]) -> Rows:
         if self._is_literal:
             return [self.pair(change.old(), change.new(), change) for change in changes]
-        out = []
+        out: Rows = []
+        copies = self._copies
         for change in changes:
-            old = self._side(change.key, change.old_text, change.old() if change.old_text is not None else None)
-            new = self._side(change.key, change.new_text, change.new() if change.new_text is not None else None)
-            if old is ABSENT and new is ABSENT:
-                continue
-            if old is not ABSENT and new is not ABSENT and order.equal(old, new):
-                continue
-            out.append(self.pair(None if old is ABSENT else old, None if new is ABSENT else new, change))
+            before = after = 1
+            if copies is not None:
+                before, after = copies(change.key, change.old_text), copies(change.key, change.new_text)
+                if not before and not after:
+                    continue
+                if self.options.squash_s is not None:
+                    before, after = min(before, 1), min(after, 1)
+            old = self._shown(change.old()) if before and change.old_text is not None else None
+            new = self._shown(change.new()) if after and change.new_text is not None else None
+            both = min(before, after)
+            if both and not order.equal(old, new):
+                out += [self.pair(old, new, change)] * both
+            if old is not None and before > both:
+                out += [self.pair(old, None, change)] * (before - both)
+            if new is not None and after > both:
+                out += [self.pair(None, new, change)] * (after - both)
         return out
 
 

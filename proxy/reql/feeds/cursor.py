@@ -17,6 +17,7 @@ from proxy.answers import NEEDS_FIBER, PARTIAL, SEQUENCE, Answer, WaitTimeout
 from proxy.reql.batches import batch_limits
 from proxy.reql.env import Env
 from proxy.reql.feeds.changes import ChangeFeed
+from proxy.reql.feeds.streams import FeedStream
 from proxy.reql.streams import Stream
 
 
@@ -95,8 +96,9 @@ class FeedCursor:
             feed.close()
 
     def _notes(self) -> list[int]:
-        notes: list[int] = self._env.feeds[0].notes()
-        return notes
+        """Whether there are states is only noted of a feed that is the whole answer (datum_stream_t::set_notes)."""
+        feed: FeedStream = self._env.feeds[0]
+        return feed.notes() if feed is self._stream else [feed.note]
 
     def _collect(self, max_rows: int, max_bytes: int) -> Answer:
         env = self._env

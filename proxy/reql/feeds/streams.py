@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from model import order
-from proxy.answers import ATOM_FEED, INCLUDES_STATES, ORDER_BY_LIMIT_FEED, SEQUENCE_FEED
+from proxy.answers import ATOM_FEED, INCLUDES_STATES, SEQUENCE_FEED
 from proxy.reql.feeds.chain import Feed
 from proxy.reql.feeds.resume import Position, past_changes, position_text
 from proxy.reql.streams import Rows, Stream
@@ -156,56 +156,6 @@ class FeedStream(Stream):
             element["position"] = position_text(self.options.lineage, change.log_index, change.ordinal)
         if self.options.include_types:
             element["type"] = "add" if old is None else "remove" if new is None else "change"
-        return element
-
-
-class LimitFeed(FeedStream):
-    """Changes of the first `count` rows in an index's order. `read(env)` gives them: [(sort key, row), ...]."""
-
-    note = ORDER_BY_LIMIT_FEED
-
-    def __init__(
-        self, env: Any, feed: Feed, options: FeedOptions, read: Callable[[Any], list[tuple[Any, Any]]]
-    ) -> None:
-        super().__init__(env, feed, options)
-        self._read = read
-        self._top = read(env)
-
-    def initial_chunks(self, env: Any) -> Any:
-        elements = []
-        for offset, (_, row) in enumerate(self._top):
-            element = {"new_val": row}
-            if self.options.include_offsets:
-                element["new_offset"] = offset
-            elements.append(element)
-        return iter([elements])
-
-    def _news(self, env: Any) -> Rows:
-        if not self.feed.take():
-            return []
-        before, after = self._top, self._read(env)
-        self._top = after
-        return self._difference(before, after)
-
-    def _difference(self, before: list[tuple[Any, Any]], after: list[tuple[Any, Any]]) -> Rows:
-        """What leads from one list to the other: rows that left paired with rows that came."""
-        old_rows = {key[-1]: (offset, row) for offset, (key, row) in enumerate(before)}
-        new_rows = {key[-1]: (offset, row) for offset, (key, row) in enumerate(after)}
-        out = []
-        for identity, (offset, row) in new_rows.items():
-            if identity in old_rows and not order.equal(old_rows[identity][1], row):
-                out.append(self._moved(old_rows[identity], (offset, row)))
-        left = [place for identity, place in old_rows.items() if identity not in new_rows]
-        came = [place for identity, place in new_rows.items() if identity not in old_rows]
-        for at in range(max(len(left), len(came))):
-            out.append(self._moved(left[at] if at < len(left) else None, came[at] if at < len(came) else None))
-        return out
-
-    def _moved(self, old: tuple[int, Any] | None, new: tuple[int, Any] | None) -> dict[str, Any]:
-        element = self.pair(None if old is None else old[1], None if new is None else new[1])
-        if self.options.include_offsets:
-            element["old_offset"] = None if old is None else old[0]
-            element["new_offset"] = None if new is None else new[0]
         return element
 
 

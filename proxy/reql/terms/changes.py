@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,9 @@ from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.answers import ATOM_FEED, SEQUENCE_FEED
 from proxy.reql.feeds.chain import Feed
 from proxy.reql.feeds.changes import PointFeed, RangeFeed
+from proxy.reql.feeds.limit import LimitFeed, Order
 from proxy.reql.feeds.resume import check_retained, parse_position
-from proxy.reql.feeds.streams import FeedOptions, FeedStream, LimitFeed, PolledFeed
+from proxy.reql.feeds.streams import FeedOptions, FeedStream, PolledFeed
 from proxy.reql.geo.reads import IntersectingRows
 from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_function
@@ -22,8 +24,8 @@ from proxy.reql.streams import Stream, as_stream, slice_stream
 from proxy.reql.tables import ComputedRows, IndexScan, KeyedIndexRows, KeyedRows, StoredTable, TableScan, UnreadableRows
 from proxy.reql.terms.http import HttpPages
 from proxy.reql.terms.slices import Slice
-from proxy.reql.terms.union import Union
-from proxy.reql.values import SingleSelection, TableSlice, as_bool, as_datum, as_integer, as_string
+from proxy.reql.terms.union import FeedUnion, Union
+from proxy.reql.values import SingleSelection, as_bool, as_datum, as_integer, as_string
 
 DEFAULT_QUEUE_SIZE = 100_000
 READS = (TableScan, IndexScan, KeyedRows, KeyedIndexRows, IntersectingRows)
@@ -52,11 +54,10 @@ def changes(env: Any, value: Any, *, path: Path, **optargs: Any) -> Any:
     """An endless stream of {old_val, new_val} for the rows that `value` selects."""
     options = _options(env, optargs)
     if isinstance(value, SingleSelection):
-        return _blamed(_changes_of_row(env, value, options), path)
+        return _blamed(_changes_of_row(env, value, options), (*path, 0))
     stream = as_stream(env, value)
     if isinstance(stream, Union):
-        feeds: list[Stream] = [_changes_of_stream(env, part, options, path) for part in stream.streams]
-        return Union(feeds, True, path)
+        return FeedUnion([_changes_of_stream(env, part, options, path) for part in stream.streams], path)
     return _blamed(_changes_of_stream(env, stream, options, path), path)
 
 
@@ -104,7 +105,7 @@ def _changes_of_row(env: Any, selection: SingleSelection, options: FeedOptions) 
             raise ReqlOpFailedError(NO_SYSTEM_LIMITS)
         return _limit_feed(env, slice_stream(env, origin[1]), [], 1, options)
     if options.include_offsets:
-        fail("Cannot include offsets for range subs.")
+        fail("Cannot include offsets for point subs.")
     if not isinstance(source, StoredTable):
         return _polled(env, source, options, ATOM_FEED, lambda env: _row_of(env, source, selection.key), [])
     source.prepare_read(env)
@@ -150,16 +151,21 @@ def _changes_of_first(env: Any, stream: Slice, count: int, options: FeedOptions,
         for part in source.streams:
             _changes_of_stream(env, part, options, path).close()
         raise ReqlQueryLogicError("Cannot call `changes` on a slice of a union.", source.path)
-    if not isinstance(source, READS):
+    if not isinstance(source, READS) or _is_empty(source):
         raise ReqlQueryLogicError(EAGER, _innermost(stream, path))
     if not source.ordered:
-        fail("Cannot get changes on the first elements of an unordered stream.")
+        raise ReqlQueryLogicError("Cannot get changes on the first elements of an unordered stream.", ())
     if count > env.array_limit:
         raise ReqlResourceLimitError(
             f"Array size limit `{env.array_limit}` exceeded.  (`.limit(X).changes()` is illegal "
             "if X is larger than the array size limit.)"
         )
     return _limit_feed(env, source, [*source.operations, *stream.operations], count, options)
+
+
+def _is_empty(stream: Any) -> bool:
+    """Whether there can be no row in what a stream reads, so that RethinkDB makes an empty array of it."""
+    return isinstance(stream, (TableScan, IndexScan)) and stream.part.is_empty
 
 
 def _check_operations(operations: list[Any]) -> None:
@@ -175,7 +181,7 @@ def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
     operations = stream.operations
     _check_operations(operations)
     if options.include_offsets:
-        fail("Cannot include offsets for range subs.")
+        fail(f"Cannot include offsets for {'empty' if _is_empty(stream) else 'range'} subs.")
     source: StoredTable = stream.source
     source.prepare_read(env)
     check_resumption(env, options)
@@ -185,11 +191,11 @@ def _range_feed(env: Any, stream: Any, options: FeedOptions) -> FeedStream:
     initial = stream if at is not None else None
     # An index may be another one by the time of the next query.
     lens = env.lens if isinstance(stream, (TableScan, KeyedRows)) else None
-    return RangeFeed(env, feed, options, _covers(stream), list(operations), initial, at, lens)
+    return RangeFeed(env, feed, options, _copies(stream), list(operations), initial, at, lens)
 
 
-def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
-    """Whether a row (primary key bytes, JSON text) belongs to the rows that the stream reads; None: all do."""
+def _copies(stream: Any) -> Callable[[bytes, bytes | None], int] | None:
+    """How often a row (primary key bytes, JSON text) is among the rows that the stream reads; None: all are once."""
     if isinstance(stream, TableScan):
         part = stream.part
         if not part.bounded:
@@ -197,11 +203,11 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
         low, high = key_range(part.low, part.high, part.low_open, part.high_open, primary=True)
         return lambda key, text: low <= key < high
     if isinstance(stream, KeyedRows):
-        wanted = {primary_key_bytes(key) for key in stream.keys}
-        return lambda key, text: key in wanted
+        wanted = Counter(primary_key_bytes(key) for key in stream.keys)
+        return lambda key, text: wanted[key]
     if isinstance(stream, IntersectingRows):
-        copies, _ = stream.matcher()
-        return lambda key, text: text is not None and copies(d.loads(text)) > 0
+        copies_of, _ = stream.matcher()
+        return lambda key, text: 0 if text is None else copies_of(d.loads(text))
     function = index_function(stream.source.table, stream.index)
     decode = function.decoder(function.fields)
     if isinstance(stream, KeyedIndexRows):
@@ -210,11 +216,12 @@ def _covers(stream: Any) -> Callable[[bytes, bytes | None], bool] | None:
         part = stream.part
         ranges = [key_range(part.low, part.high, part.low_open, part.high_open)]
 
-    def covers(key: bytes, text: bytes | None) -> bool:
-        assert text is not None
-        return any(low <= entry < high for entry in function.keys_of(decode((text,)))[0] for low, high in ranges)
+    def copies(key: bytes, text: bytes | None) -> int:
+        if text is None:
+            return 0
+        return sum(low <= entry < high for entry in function.keys_of(decode((text,)))[0] for low, high in ranges)
 
-    return covers
+    return copies
 
 
 def check_resumption(env: Any, options: FeedOptions) -> None:
@@ -230,27 +237,11 @@ def _refuse_positions(options: FeedOptions) -> None:
 
 def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, options: FeedOptions) -> FeedStream:
     _check_operations(operations)
-    part: TableSlice = stream.part
-    source: StoredTable = stream.source
-    primary_key = source.primary_key
-
     _refuse_positions(options)
-
-    def read(env: Any) -> list[tuple[Any, Any]]:
-        fresh = slice_stream(env, part)
-        top: list[tuple[Any, Any]] = []
-        for rows in fresh.chunks(env):
-            for row in rows:
-                shown = _through(env, operations, row)
-                if shown:
-                    top.append(((order.hashable_key(row[primary_key]),), shown[0]))
-                    if len(top) >= count:
-                        return top
-        return top
-
+    source: StoredTable = stream.source
     source.prepare_read(env)
     feed = _subscribe(env, source, options)
-    return LimitFeed(env, feed, options, read if count else lambda env: [])
+    return LimitFeed(env, feed, options, Order(stream, operations, count))
 
 
 def _through(env: Any, operations: list[Any], row: Any) -> list[Any]:

@@ -53,6 +53,31 @@ class Union(Stream):
             stream.close()
 
 
+class FeedUnion(Union):
+    """The changes of a union. Its feeds have one state: it is initializing from the first that is, and ready with the
+    last (union_datum_stream_t)."""
+
+    __slots__ = ("_has_begun", "_not_ready")
+
+    def __init__(self, feeds: list[Stream], path: Path) -> None:
+        super().__init__(feeds, True, path)
+        self._has_begun = False
+        self._not_ready = len(feeds)
+
+    def source_chunk(self, env: Any) -> Rows | None:
+        rows = super().source_chunk(env)
+        if rows is None or not self._not_ready:
+            return rows
+        return [row for row in rows if "state" not in row or self._is_told(row["state"])]
+
+    def _is_told(self, state: str) -> bool:
+        if state == "ready":
+            self._not_ready -= 1
+            return self._not_ready == 0
+        is_first, self._has_begun = not self._has_begun, True
+        return is_first
+
+
 class Head:
     """The next row of a stream that is being merged."""
 
