@@ -18,6 +18,7 @@ from rethinkdb.ast import ReQLEncoder
 HEADER = struct.Struct("<qI")
 LOG_IN = struct.pack("<III", 0x400C2D20, 0, 0x7E6970C7)  # V0_4, no password, JSON
 CONTINUE = b"[2]"
+SERVER_INFO = b"[5]"
 
 
 def encode(query: Any, **optargs: Any) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from integration.beside_rethinkdb import administration
 from integration.beside_rethinkdb.compare import (
     AS_BEFORE,
     STATE,
@@ -49,6 +50,9 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=1000)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--writes", action="store_true", help="per seed few writes to a table, and what is in it then")
+    kind.add_argument(
+        "--administration", action="store_true", help="per seed changes of tables, users and so on"
+    )
     kind.add_argument("--feeds", action="store_true", help="per seed few changefeeds, and few writes that they tell of")
     parser.add_argument("--seed", type=int, default=1, help="of the first query; the others follow")
     wanted = parser.parse_args()
@@ -60,12 +64,18 @@ def main() -> int:
     sides = [Side(port) for port in ports]
     for seed in () if wanted.feeds else seeds:
         asked = []
-        for query in writes_of(seed) if wanted.writes else [query_of(seed)]:
+        if wanted.administration:
+            queries = [*administration.AS_BEFORE, *administration.Administration(seed).program()]
+        else:
+            queries = writes_of(seed) if wanted.writes else [query_of(seed)]
+        for query in queries:
             asked.append(query)
-            answers = [side.answer(query) for side in sides]
+            answers = [side.nameless(side.answer(query)) for side in sides]
             if not are_the_same(*answers):
                 differences += 1
-                shown = [text_of(query) for query in asked if query not in (AS_BEFORE, STATE)]
+                shown = [
+                    text_of(query) for query in asked if query not in (AS_BEFORE, STATE, *administration.AS_BEFORE)
+                ]
                 sys.stdout.write(f"seed {seed}: {'; '.join(shown)}\n")
                 show(answers)
                 break

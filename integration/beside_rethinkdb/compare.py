@@ -13,7 +13,7 @@ import orjson
 from rethinkdb import r
 
 from integration.beside_rethinkdb.queries import DATABASE, WRITTEN, WRITTEN_ROWS, Queries, array, term
-from integration.raw_driver import CONTINUE, RawDriver
+from integration.raw_driver import CONTINUE, SERVER_INFO, RawDriver
 from proxy.reql.ids import Term
 
 PARTIAL: Final = 3
@@ -69,6 +69,15 @@ class Side:
     def __init__(self, port: int) -> None:
         self._port = port
         self._driver = RawDriver(port)
+        self.name: str = self._ask(SERVER_INFO)["r"][0]["name"]
+
+    def nameless(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer without the server's name."""
+        text = orjson.dumps(answer).decode()
+        for quote in '"`':
+            text = text.replace(f"{quote}{self.name}{quote}", f"{quote}SERVER{quote}")
+        found: dict[str, Any] = orjson.loads(text)
+        return found
 
     def answer(self, query: Any) -> dict[str, Any]:
         """The whole answer: a stream is read to its end. {"lost": ...} if the server went away over it."""
