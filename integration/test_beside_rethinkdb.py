@@ -1,5 +1,6 @@
 """The comparison with a RethinkDB, without one: the queries are worth asking, and this server answers all of them."""
 
+from integration.beside_rethinkdb.administration import AS_BEFORE, Administration
 from integration.beside_rethinkdb.compare import (
     INTERNAL_ERROR,
     Side,
@@ -15,6 +16,7 @@ from integration.beside_rethinkdb.queries import WRITTEN, term
 QUERIES = 3000
 WRITERS = 300
 FEEDS = 60
+ADMINISTRATORS = 40
 WRITTEN_FEED = term("CHANGES", WRITTEN)
 
 
@@ -70,6 +72,19 @@ def test_feeds_that_tell_something_else_are_found(start, tmp_path):
     assert number == 0
     assert len(told) == 2
     assert told[0] != told[1]
+
+
+def test_random_administration_has_answers_and_the_same_ones_of_two_servers(start, tmp_path):
+    sides = [Side(start(data_dir=tmp_path / name).port) for name in ("one", "other")]
+    errors = 0
+    for seed in range(ADMINISTRATORS):
+        for query in (*AS_BEFORE, *Administration(seed).program()):
+            one, other = (side.nameless(side.answer(query)) for side in sides)
+            assert "lost" not in one, text_of(query)
+            assert one.get("e") != INTERNAL_ERROR, (text_of(query), one)
+            assert are_the_same(one, other), (text_of(query), one, other)
+            errors += "e" in one
+    assert ADMINISTRATORS < errors < 8 * ADMINISTRATORS
 
 
 def errors_of(answer):

@@ -40,7 +40,7 @@ def differs_in_feeds(ports: tuple[int, int], seed: int) -> bool:
 def show(sides: Iterable[Any]) -> None:
     """Prints what the two servers said."""
     for name, said in zip(("RethinkDB", "RewindDB"), sides, strict=True):
-        sys.stdout.write(f"  {name:9} {orjson.dumps(said).decode()[:400]}\n")
+        sys.stdout.write(f"  {name:9} {orjson.dumps(said).decode()[:1500]}\n")
 
 
 def main() -> int:
@@ -50,9 +50,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=1000)
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--writes", action="store_true", help="per seed few writes to a table, and what is in it then")
-    kind.add_argument(
-        "--administration", action="store_true", help="per seed changes of tables, users and so on"
-    )
+    kind.add_argument("--administration", action="store_true", help="per seed changes of tables, users and so on")
     kind.add_argument("--feeds", action="store_true", help="per seed few changefeeds, and few writes that they tell of")
     parser.add_argument("--seed", type=int, default=1, help="of the first query; the others follow")
     wanted = parser.parse_args()

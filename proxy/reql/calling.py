@@ -230,7 +230,7 @@ def _ordered_runner(spec: TermSpec, order: list[tuple[int | str, Node]], blame: 
                 blame(env, error, None, place)
             raise
 
-    return _for_groups(spec, order[0][1].run, call, blame)
+    return _for_groups(spec, next((node.run for at, node in order if at == 0), _no_argument), call, blame)
 
 
 def _spread_runner(spec: TermSpec, arguments: list[Node], evaluate_optargs: Any, path: Path, blame: Any) -> Run:

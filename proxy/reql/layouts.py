@@ -103,12 +103,16 @@ def _check_counts(layout: Layout) -> None:
             )
 
 
-def layout_of(env: Any, optargs: Mapping[str, Any]) -> Layout:
-    """The layout that optargs ask for; raises RethinkDB's errors, blaming the optarg."""
+def layout_of(env: Any, optargs: Mapping[str, Any], required: bool = False) -> Layout:
+    """The layout that optargs ask for; raises RethinkDB's errors, blaming the optarg. required: they must say all."""
+    if required and "shards" not in optargs:
+        fail("Missing required argument `shards`.")
     shards = optargs.get("shards", 1)
     if shards <= 0:
         fail("Every table must have at least one shard.", "shards")
     replicas = {DEFAULT_TAG: 1}
+    if required and "replicas" not in optargs:
+        fail("Missing required argument `replicas`.")
     if "replicas" in optargs:
         replicas = _replicas(env, optargs)
     nonvoting: frozenset[str] = frozenset()

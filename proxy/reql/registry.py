@@ -8,7 +8,7 @@ paths: the compiler knows where each argument stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -112,6 +112,7 @@ def term(
     grouped: str = "map",
     determinism: int = ALWAYS,
     wants_path: bool = False,
+    optargs_after: int | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares a term whose body takes (env, *arguments, **optargs), arguments converted by `takes`.
 
@@ -120,7 +121,8 @@ def term(
 
     def declare(body: Callable[..., Any]) -> Callable[..., Any]:
         low, high = _bounds(args)
-        _add(TermSpec(id, name, low, high, takes, optargs or {}, grouped, determinism, wants_path, None, body))
+        spec = TermSpec(id, name, low, high, takes, optargs or {}, grouped, determinism, wants_path)
+        _add(replace(spec, body=body, optargs_after=optargs_after))
         return body
 
     return declare

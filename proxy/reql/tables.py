@@ -346,12 +346,16 @@ class UnreadableRows(Stream):
 class ComputedRows(IteratorStream):
     """Rows of a system table as they were at one moment; `again` computes them anew, for changefeeds."""
 
-    __slots__ = ("again", "source")
+    __slots__ = ("_is_empty", "again", "source")
 
     def __init__(self, source: Any, again: Callable[[Any], Rows], rows: Rows) -> None:
         super().__init__(chunked(rows))
         self.source = source
         self.again = again
+        self._is_empty = not rows
+
+    def is_exhausted(self) -> bool:
+        return self._is_empty
 
 
 def names_are_fixed(node: Node) -> bool:

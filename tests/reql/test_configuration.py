@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from rethinkdb import r
 
+from proxy.answers import ARRAY, ATOM, SEQUENCE
+from tests.reql.conftest import SmallWorld
+
 T = r.db("test").table("t")
 USERS = r.db("rethinkdb").table("users")
 RECONFIGURE = 176
@@ -74,6 +77,13 @@ def test_all_tables_of_a_database_at_once(run: Callable[..., Any]) -> None:
             "ReqlQueryLogicError",
             "In emergency repair mode, you can't specify shards, replicas, etc.",
         ),
+        (T.reconfigure(shards=0), "ReqlQueryLogicError", "Every table must have at least one shard."),
+        (
+            r.db("test").table_create("x", primary_key=1, shards="y"),
+            "ReqlQueryLogicError",
+            "Expected type NUMBER but found STRING.",
+        ),
+        (T.wait(timeout=0), "ReqlOpFailedError", "Timed out while waiting for tables."),
         ([RECONFIGURE, []], "ReqlQueryLogicError", "`reconfigure` can only be called on a table or database."),
         ([REBALANCE, []], "ReqlQueryLogicError", "`rebalance` can only be called on a table or database."),
         ([WAIT, []], "ReqlQueryLogicError", "`wait` can only be called on a table or database."),
@@ -111,6 +121,21 @@ def test_all_tables_of_a_database_at_once(run: Callable[..., Any]) -> None:
 )
 def test_refusals(failure: Callable[..., Any], query: Any, kind: str, message: str) -> None:
     assert failure(query)[:2] == (kind, message)
+
+
+def test_nothing_is_waited_for_in_no_time(run: Callable[..., Any]) -> None:
+    run(r.db_create("none"))
+    assert run(r.db("none").wait(timeout=0)) == {"ready": 0}
+
+
+def test_a_system_table_without_rows_has_no_order(world: SmallWorld) -> None:
+    """RethinkDB knows beforehand that there is nothing to sort."""
+    tables = r.db("rethinkdb").table("table_config")
+    some = tables.without("id").order_by("name")
+    assert world.start(some).kind is ATOM
+    world.run(r.db_drop("test"))
+    assert world.start(some).kind is SEQUENCE
+    assert world.start(tables.order_by("name")).kind is ARRAY
 
 
 def test_grants_are_told_as_they_were_and_are(run: Callable[..., Any]) -> None:

@@ -73,14 +73,16 @@ def db_list(env: Any) -> list[str]:
 
 
 TABLE_CREATE_OPTARGS: dict[str, Any] = {
-    "primary_key": as_string,
     **LAYOUT_OPTARGS,
+    "primary_key": as_string,
     "durability": as_durability,
     "db": unevaluated,
 }
 
 
-@term(Term.TABLE_CREATE, "table_create", "1..2", optargs=TABLE_CREATE_OPTARGS, determinism=NEVER)
+@term(
+    Term.TABLE_CREATE, "table_create", "1..2", optargs=TABLE_CREATE_OPTARGS, optargs_after=0, determinism=NEVER
+)  # fmt: skip
 def table_create(env: Any, *arguments: Any, **optargs: Any) -> dict[str, Any]:
     """Makes a table, ready for use when this returns."""
     layout = layout_of(env, optargs)

@@ -65,10 +65,12 @@ def _absent(table: Table) -> str:
     return f"Table `{table.db.name}.{table.name}` does not exist."
 
 
-RECONFIGURE_OPTARGS: dict[str, Any] = {**LAYOUT_OPTARGS, "dry_run": as_bool, "emergency_repair": as_datum}
+RECONFIGURE_OPTARGS: dict[str, Any] = {"dry_run": as_bool, "emergency_repair": as_datum, **LAYOUT_OPTARGS}
 
 
-@term(Term.RECONFIGURE, "reconfigure", "0..1", optargs=RECONFIGURE_OPTARGS, determinism=NEVER)
+@term(
+    Term.RECONFIGURE, "reconfigure", "0..1", optargs=RECONFIGURE_OPTARGS, optargs_after=1, determinism=NEVER
+)  # fmt: skip
 def reconfigure(env: Any, *target: Any, **optargs: Any) -> dict[str, Any]:
     """Sets the number of shards and replicas of a table, or of all tables of a database."""
     if not target:
@@ -76,10 +78,7 @@ def reconfigure(env: Any, *target: Any, **optargs: Any) -> dict[str, Any]:
     database, table = _target(env, target[0])
     if optargs.get("emergency_repair") is not None:
         return _repair(env, database, table, optargs)
-    for name in ("shards", "replicas"):
-        if name not in optargs:
-            fail(f"Missing required argument `{name}`.")
-    layout = layout_of(env, optargs)
+    layout = layout_of(env, optargs, required=True)
     dry_run = optargs.get("dry_run", False)
     _refuse_system(database, "you can't configure the tables in it.")
     return _on_each(env, database, table, lambda found: _reconfigure(env, found, layout, dry_run))

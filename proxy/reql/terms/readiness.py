@@ -12,6 +12,7 @@ from proxy.reql.registry import NEVER, fail, term
 from proxy.reql.values import Db, as_integer, as_string, as_table
 
 PAUSE_S: Final = 0.05
+TIMED_OUT: Final = "Timed out while waiting for tables."
 READINESS: Final = ("ready_for_outdated_reads", "ready_for_reads", "ready_for_writes", "all_replicas_ready")
 
 
@@ -40,11 +41,13 @@ def wait(env: Any, *target: Any, **optargs: Any) -> dict[str, int]:
             "waited on."
         )
     env.prepare_read()
-    if wanted == READINESS[-1]:
-        _wait_for_replicas(env, optargs.get("timeout"))
     if count is None:
         found = env.data.catalog.databases_by_uuid.get(database.uuid)
         count = 0 if found is None else len(found.tables)
+    if count and optargs.get("timeout") == 0:
+        raise ReqlOpFailedError(TIMED_OUT)  # as in RethinkDB, whose time is over before it looks
+    if wanted == READINESS[-1]:
+        _wait_for_replicas(env, optargs.get("timeout"))
     return {"ready": count}
 
 
@@ -53,6 +56,6 @@ def _wait_for_replicas(env: Any, timeout_s: int | None) -> None:
     waited_s = 0.0
     while not env.world.system.is_complete(env.data.catalog):
         if timeout_s is not None and waited_s >= timeout_s:
-            raise ReqlOpFailedError("Timed out while waiting for tables.")
+            raise ReqlOpFailedError(TIMED_OUT)
         env.world.pause(env, PAUSE_S)
         waited_s += PAUSE_S
