@@ -41,7 +41,7 @@ class SharedChange:
     ordinal: which change of its table it is in its log entry.
     """
 
-    __slots__ = ("_new", "_old", "_text", "key", "log_index", "new_text", "old_text", "ordinal")
+    __slots__ = ("_index_keys", "_new", "_old", "_text", "key", "log_index", "new_text", "old_text", "ordinal")
 
     def __init__(self, log_index: int, change: RowChange, ordinal: int = 0) -> None:
         self.log_index = log_index
@@ -52,6 +52,7 @@ class SharedChange:
         self._old: Any = None
         self._new: Any = None
         self._text: bytes | None = None
+        self._index_keys: dict[int, tuple[list[bytes], list[bytes]]] | None = None
 
     def old(self) -> Any:
         if self._old is None and self.old_text is not None:
@@ -62,6 +63,17 @@ class SharedChange:
         if self._new is None and self.new_text is not None:
             self._new = d.loads(self.new_text)
         return self._new
+
+    def index_keys(self, index_id: int, keys_of: Callable[[Any], list[bytes]]) -> tuple[list[bytes], list[bytes]]:
+        """The keys of the old and the new row in an index."""
+        known = self._index_keys
+        if known is None:
+            known = self._index_keys = {}
+        keys = known.get(index_id)
+        if keys is None:
+            old, new = self.old(), self.new()
+            keys = known[index_id] = ([] if old is None else keys_of(old), [] if new is None else keys_of(new))
+        return keys
 
     def text(self) -> bytes:
         """The element of a plain feed: {"new_val": ..., "old_val": ...} as JSON."""
@@ -79,10 +91,11 @@ class Link:
     """What one log entry changed, and what came after it.
 
     count, size: the changes and the bytes of their rows on the channel, up to and with this link.
-    shown: what lenses show of it, for the next reader with the same lens.
+    shown: what lenses show of it, for the next reader with the same lens. shown_up_to: what they show of all that came
+    since another link, for the next one who has been there.
     """
 
-    __slots__ = ("changes", "count", "next", "shown", "size")
+    __slots__ = ("changes", "count", "next", "shown", "shown_up_to", "size")
 
     def __init__(self, changes: list[SharedChange], count: int, size: int) -> None:
         self.changes = changes
@@ -90,6 +103,7 @@ class Link:
         self.size = size
         self.next: Link | None = None
         self.shown: dict[Any, list[bytes]] | None = None
+        self.shown_up_to: dict[Any, Any] | None = None
 
 
 class Channel:

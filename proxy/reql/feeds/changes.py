@@ -37,11 +37,6 @@ class ChangeFeed(FeedStream):
         self._is_bare = not any(options.shows)
 
     @property
-    def is_flowing(self) -> bool:
-        """Whether the next thing to be told is a change."""
-        return self._begun and self._initial is None and not self.feed.has_skipped
-
-    @property
     def has_texts(self) -> bool:  # type: ignore[override]
         return self.is_flowing and (self._is_literal or not self.operations)
 

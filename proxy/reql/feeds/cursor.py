@@ -17,6 +17,7 @@ from proxy.answers import NEEDS_FIBER, PARTIAL, SEQUENCE, Answer, WaitTimeout
 from proxy.reql.batches import batch_limits
 from proxy.reql.env import Env
 from proxy.reql.feeds.changes import ChangeFeed
+from proxy.reql.feeds.limit import LimitFeed
 from proxy.reql.feeds.streams import FeedStream
 from proxy.reql.streams import Stream
 
@@ -34,7 +35,7 @@ class FeedCursor:
         self._was_full = False  # the last batch: then there may be more at once, or it was the end
         self._empty_after_s = self._limits.max_seconds if returns_empty_batches else None
         self._squash_s = max((feed.options.squash_s or 0.0 for feed in env.feeds), default=0.0)
-        self._direct = stream if isinstance(stream, ChangeFeed) and len(env.feeds) == 1 else None
+        self._direct = stream if isinstance(stream, (ChangeFeed, LimitFeed)) and len(env.feeds) == 1 else None
 
     def first_batch(self) -> Answer:
         return self._collect(*self._limits.first()[:2])

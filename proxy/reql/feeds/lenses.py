@@ -18,7 +18,7 @@ from proxy.reql.registry import ALWAYS
 TRANSPARENT: Final = frozenset(
     {
         Term.FILTER, Term.MAP, Term.PLUCK, Term.WITHOUT, Term.WITH_FIELDS, Term.HAS_FIELDS, Term.MERGE, Term.GET_FIELD,
-        Term.BRACKET, Term.BETWEEN, Term.GET_ALL,
+        Term.BRACKET, Term.BETWEEN, Term.GET_ALL, Term.ORDER_BY, Term.LIMIT,
     }
 )  # fmt: skip
 

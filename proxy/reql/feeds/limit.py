@@ -8,14 +8,16 @@ have several of it (limit_manager_t and limit_sub_t of changefeed.cc). With `squ
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple
 
+from model import datum as d
 from model import order
 from model.errors import ReqlError
 from model.keys import key_range, primary_key_bytes
 from proxy.answers import ORDER_BY_LIMIT_FEED
-from proxy.reql.feeds.chain import Feed
+from proxy.frames import partial_body
+from proxy.reql.feeds.chain import Feed, Link, SharedChange
 from proxy.reql.feeds.streams import FeedOptions, FeedStream
 from proxy.reql.index_functions import index_function
 from proxy.reql.streams import Operation, Rows, slice_stream
@@ -30,6 +32,10 @@ Identity = tuple[bytes, int]
 
 Shown = tuple[int, Any]
 """A row among the first ones, and where: (offset, row)."""
+
+
+Spot = tuple[bytes, Identity]
+"""A place without its row: (key, identity)."""
 
 
 class Place(NamedTuple):
@@ -50,12 +56,14 @@ class Order:
         self._part = part
         self._operations = operations
         self._primary_key = scan.source.primary_key
+        self.index_id = 0  # no index: the order of the primary keys
         self._keys_of: Callable[[Any], list[bytes]] | None = None
         is_primary = isinstance(scan, TableScan)
         self._low, self._high = key_range(part.low, part.high, part.low_open, part.high_open, is_primary)
         if isinstance(scan, IndexScan):
             function = index_function(scan.source.table, scan.index)
             self._keys_of = lambda row: function.keys_of([row])[0]
+            self.index_id = scan.index.index_id
 
     def first(self, env: Any, more: int = 0) -> list[Place]:
         """The first places, in the order, and as many more."""
@@ -68,7 +76,8 @@ class Order:
                 primary_key = primary_key_bytes(row[self._primary_key])
                 places = met.get(primary_key)
                 if places is None:
-                    places = met[primary_key] = self._places(primary_key, row)
+                    keys = [primary_key] if self._keys_of is None else self._keys_of(row)
+                    places = met[primary_key] = self._within(primary_key, keys)
                 if not places:
                     continue  # the index is another one by now
                 key, identity = places.pop(0)
@@ -79,23 +88,32 @@ class Order:
                         return found
         return found
 
-    def places(self, env: Any, primary_key: bytes, row: Any) -> list[Place]:
-        """All places that a row has, if it is shown; None is no row."""
-        if row is None:
-            return []
-        found = self._places(primary_key, row)
-        shown = self._shown(env, row) if found else []
-        return [Place(key, identity, shown[0]) for key, identity in found] if shown else []
+    def where(self, change: SharedChange) -> tuple[list[Spot], list[Spot]]:
+        """Where a row's two versions are, whether they are shown or not."""
+        if self._keys_of is None:
+            spots = self._within(change.key, [change.key])
+            return spots if change.old_text is not None else [], spots if change.new_text is not None else []
+        old, new = change.index_keys(self.index_id, self._keys_of)
+        return self._within(change.key, old), self._within(change.key, new)
 
-    def _places(self, primary_key: bytes, row: Any) -> list[tuple[bytes, Identity]]:
+    def _within(self, primary_key: bytes, keys: list[bytes]) -> list[Spot]:
         if self._keys_of is None:
             return [(primary_key, (primary_key, 0))] if self._low <= primary_key < self._high else []
         found = [
             (key + primary_key + at.to_bytes(4, "big"), (primary_key, at))
-            for at, key in enumerate(self._keys_of(row))
+            for at, key in enumerate(keys)
             if self._low <= key < self._high
         ]
         return sorted(found, reverse=self.is_reversed) if len(found) > 1 else found
+
+    def is_behind(self, key: bytes, last: bytes) -> bool:
+        """Whether a place comes after another one."""
+        return key < last if self.is_reversed else key > last
+
+    def places(self, env: Any, spots: list[Spot], row: Any) -> list[Place]:
+        """What is at the spots of a row, if it is shown."""
+        shown = self._shown(env, row) if spots else []
+        return [Place(key, identity, shown[0]) for key, identity in spots] if shown else []
 
     def _shown(self, env: Any, row: Any) -> list[Any]:
         rows = [row]
@@ -107,15 +125,78 @@ class Order:
         return rows
 
 
+def _shown_up_to(link: Link) -> dict[Any, Any]:
+    if link.shown_up_to is None:
+        link.shown_up_to = {}
+    return link.shown_up_to
+
+
+class News:
+    """What some changes mean for who was shown `before`: the first rows after them, and the elements that tell it."""
+
+    __slots__ = ("_texts", "after", "before", "elements")
+
+    def __init__(self, before: list[Place], after: list[Place], elements: Rows) -> None:
+        self.before = before
+        self.after = after
+        self.elements = elements
+        self._texts: list[bytes] | None = None
+
+    def texts(self) -> list[bytes]:
+        if self._texts is None:
+            self._texts = list(map(d.dumps, self.elements))
+        return self._texts
+
+
 class LimitFeed(FeedStream):
-    """Changes of the first rows in an order."""
+    """Changes of the first rows in an order. lens: who has the same one shows the same; None: nobody else does."""
 
     note = ORDER_BY_LIMIT_FEED
 
-    def __init__(self, env: Any, feed: Feed, options: FeedOptions, order: Order) -> None:
+    def __init__(self, env: Any, feed: Feed, options: FeedOptions, order: Order, lens: Hashable) -> None:
         super().__init__(env, feed, options)
         self._order = order
-        self._first = order.first(env)
+        self._lacks_changes = False  # some were given up
+        self._lens: Hashable = None
+        if lens is not None:
+            squashes = options.squash_s is not None
+            self._lens = lens, order.index_id, options.include_offsets, squashes, *options.shows
+        self._first = self._begins_with(env)
+
+    def _begins_with(self, env: Any) -> list[Place]:
+        """The first rows; others that begin at the same change have the very same list."""
+        if self._lens is None:
+            return self._order.first(env)
+        shown = _shown_up_to(self.feed.at)
+        first: list[Place] | None = shown.get(self._lens)
+        if first is None:
+            first = shown[self._lens] = self._order.first(env)
+        return first
+
+    @property
+    def has_texts(self) -> bool:  # type: ignore[override]
+        return self.is_flowing and not self.operations
+
+    def source_texts(self, env: Any) -> list[bytes] | None:
+        return self._told(env).texts()
+
+    def _news(self, env: Any) -> Rows:
+        return self._told(env).elements
+
+    def _told(self, env: Any) -> News:
+        """What has happened since this was last asked. Feeds with the same lens leave it to the first of them."""
+        begin = self.feed.at
+        changes = self.feed.take()
+        shown = None if self._lens is None or self._lacks_changes else _shown_up_to(self.feed.at)
+        news: News | None = None if shown is None else shown.get((self._lens, begin))
+        if news is None or news.before is not self._first:
+            before = self._first
+            elements = self._elements(env, changes)
+            news = News(before, self._first, elements)
+            if shown is not None:
+                shown[self._lens, begin] = news
+        self._first = news.after
+        return news
 
     def initial_chunks(self, env: Any) -> Any:
         elements = []
@@ -126,16 +207,49 @@ class LimitFeed(FeedStream):
             elements.append(element)
         return iter([elements])
 
-    def _news(self, env: Any) -> Rows:
-        changes = self.feed.take()
-        if not changes:
-            return []
-        if self.options.squash_s is not None or len(changes) > MAX_STEPS:
+    def _skips(self) -> None:
+        self._lacks_changes = True
+
+    def body(self, max_rows: int, max_bytes: int) -> bytes | None:
+        """As `ChangeFeed.body`: what another feed with this lens has found out already; else None."""
+        feed = self.feed
+        at, tail = feed.at, feed.tail
+        if (
+            self._lens is None
+            or tail.shown_up_to is None
+            or tail.count - at.count > feed.limit
+            or self._lacks_changes
+            or self.options.squash_s is not None
+            or self.operations
+            or not self.is_flowing
+            or feed.failure is not None
+        ):
+            return None
+        news: News | None = tail.shown_up_to.get((self._lens, at))
+        if news is None or news.before is not self._first:
+            return None
+        bodies, key = feed.channel.bodies, (at, self._lens, self.options.include_states)
+        body = bodies.get(key)
+        if body is None:
+            texts = news.texts()
+            if len(texts) > max_rows or sum(map(len, texts)) > max_bytes:
+                return None
+            body = bodies[key] = partial_body(texts, self.notes()) if texts else b""
+        feed.at = tail
+        self._first = news.after
+        return body
+
+    def _elements(self, env: Any, changes: list[SharedChange]) -> Rows:
+        if self.options.squash_s is not None or len(changes) > MAX_STEPS or self._lacks_changes:
             was, self._first = self._first, self._order.first(env)
+            self._lacks_changes = False
             return self._outcome(was, self._first)
+        spots = [self._order.where(change) for change in changes]
+        if not self._is_about_the_first(spots):
+            return []
         moves = [
-            (self._order.places(env, change.key, change.old()), self._order.places(env, change.key, change.new()))
-            for change in changes
+            (self._order.places(env, old, change.old()), self._order.places(env, new, change.new()))
+            for change, (old, new) in zip(changes, spots, strict=True)
         ]
         before: dict[bytes, list[Place]] = {}
         for change, (old, _) in zip(changes, moves, strict=True):
@@ -145,8 +259,17 @@ class LimitFeed(FeedStream):
         ranking = self._ranking(before, places)
         self._first = places[: self._order.count]
         steps = [step for old, new in moves for step in self._steps(ranking, old, new)]
-        # Where more has happened than the changes tell, as after some were given up, the outcome counts.
-        return steps + self._outcome(ranking.first(), self._first)
+        return steps + self._outcome(ranking.first(), self._first)  # if more has happened than the changes tell
+
+    def _is_about_the_first(self, spots: list[tuple[list[Spot], list[Spot]]]) -> bool:
+        """Whether changes may concern the first rows: most of what happens in a large table does not."""
+        first = self._first
+        if len(first) < self._order.count:
+            return any(old or new for old, new in spots)
+        last = first[-1].key if first else b""
+        return bool(first) and any(
+            not self._order.is_behind(key, last) for old, new in spots for key, _ in (*old, *new)
+        )
 
     def _ranking(self, before: dict[bytes, list[Place]], after: list[Place]) -> Ranking:
         """The places before the changes, as far as they may be among the first on the way. `before` has all that the

@@ -84,6 +84,11 @@ class FeedStream(Stream):
         """Whether the next chunk has something in it."""
         return not self._begun or self._initial is not None or self.feed.has_news
 
+    @property
+    def is_flowing(self) -> bool:
+        """Whether the next thing to be told is a change."""
+        return self._begun and self._initial is None and not self.feed.has_skipped
+
     def look_again(self) -> None:
         """The hub woke the reader; feeds that compute their news themselves look anew."""
 
@@ -95,8 +100,12 @@ class FeedStream(Stream):
             return self._continue_initial(env)
         skipped = self.feed.take_skipped()
         if skipped:
+            self._skips()
             return [{"error": f"Changefeed cache over array size limit, skipped {skipped} elements."}]
         return self._news(env)
+
+    def _skips(self) -> None:
+        """Changes were given up that nobody had taken."""
 
     def _begin(self, env: Any) -> Rows:
         """Starts with the states and the initial values, if they are wanted."""

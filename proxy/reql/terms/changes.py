@@ -241,7 +241,7 @@ def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, option
     source: StoredTable = stream.source
     source.prepare_read(env)
     feed = _subscribe(env, source, options)
-    return LimitFeed(env, feed, options, Order(stream, operations, count))
+    return LimitFeed(env, feed, options, Order(stream, operations, count), env.lens)
 
 
 def _through(env: Any, operations: list[Any], row: Any) -> list[Any]:

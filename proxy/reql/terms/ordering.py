@@ -46,7 +46,8 @@ class OrderBy(Node):
         determinism = index.determinism if index is not None else 0
         for node in nodes:
             determinism |= node.determinism
-        super().__init__(self._run, Term.ORDER_BY, path, raw, determinism, arguments=nodes)
+        optargs = {} if index is None else {"index": index}
+        super().__init__(self._run, Term.ORDER_BY, path, raw, determinism, arguments=nodes, optargs=optargs)
         self._index = index
 
     def _run(self, env: Any) -> Any:
