@@ -9,6 +9,7 @@ import pytest
 from rethinkdb import r
 from rethinkdb.ast import ReQLEncoder
 
+from proxy.reql.feeds import limit
 from tests.reql.test_feed_readers import CONTINUE, Driver, Server, T
 
 SEQUENCE, LIMIT, STATES = 1, 3, 5
@@ -26,9 +27,9 @@ def server() -> Server:
 M = r.table("m")
 
 
-def follow(server: Server, query: Any) -> tuple[Driver, list[Any]]:
+def follow(server: Server, query: Any, driver: Driver | None = None) -> tuple[Driver, list[Any]]:
     """A driver that waits for what a feed tells next, and what it began with."""
-    driver = server.connect()
+    driver = server.connect() if driver is None else driver
     told = driver.follow(1, query)
     driver.say(1, CONTINUE)
     while more := driver.told():
@@ -42,6 +43,11 @@ def written(server: Server, driver: Driver, *queries: Any) -> list[Any]:
     for query in queries:
         server.world.run(query)
     server.world.tell()
+    return heard(driver)
+
+
+def heard(driver: Driver) -> list[Any]:
+    """What a driver's feed has told; it waits for more."""
     told: list[Any] = []
     while more := driver.told():
         told += more
@@ -156,9 +162,14 @@ def test_a_place_of_a_row_may_push_out_another_one_of_it(server: Server) -> None
 
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("is_multi", [False, True])
-def test_who_follows_the_steps_has_the_first_rows(server: Server, seed: int, is_multi: bool) -> None:
+@pytest.mark.parametrize("margin", [0, 2, 16])
+def test_who_follows_the_steps_has_the_first_rows(
+    server: Server, seed: int, is_multi: bool, margin: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a small margin what follows is read again and again, with a large one hardly ever."""
+    monkeypatch.setattr(limit, "MARGIN", margin)
     dice = random.Random(seed)
-    count = dice.randint(1, 5)
+    count, most = dice.randint(1, 5), dice.choice([6, 30])
     index = r.desc("a") if dice.random() < 0.5 else "a"
     if not is_multi:
         server.write(M.index_create("b", r.row["a"][0]))
@@ -168,16 +179,21 @@ def test_who_follows_the_steps_has_the_first_rows(server: Server, seed: int, is_
     if dice.random() < 0.4:
         rows = rows.filter(r.row["shown"])
     first = rows.limit(count)
-    driver, told = follow(server, first.changes(include_initial=True, include_offsets=True))
+    drivers = [server.connect() for _ in range(3)]  # who share what the first of them finds out
+    feed = first.changes(include_initial=True, include_offsets=True)
+    (driver, told), *others = [follow(server, feed, driver) for driver in drivers]
+    assert all(also == told for _, also in others)
     here = [element["new_val"] for element in sorted(told, key=lambda element: element["new_offset"])]
     for _ in range(20):
         changes = []
         for _ in range(dice.randint(1, 6)):
-            row = {"id": dice.randint(0, 6), "a": [dice.randint(0, 3) for _ in range(dice.randint(1, 3))]}
+            row = {"id": dice.randint(0, most), "a": [dice.randint(0, 3) for _ in range(dice.randint(1, 3))]}
             row["shown"] = dice.random() < 0.7
             one = M.get(row["id"])
             changes.append(dice.choice([M.insert(row, conflict="replace"), one.delete(), one.update({"a": row["a"]})]))
-        for element in written(server, driver, *changes):
+        news = written(server, driver, *changes)
+        assert all(heard(other) == news for other, _ in others)
+        for element in news:
             if element["old_offset"] is not None:
                 assert here.pop(element["old_offset"]) == element["old_val"]
             if element["new_offset"] is not None:

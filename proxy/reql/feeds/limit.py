@@ -24,15 +24,14 @@ from proxy.reql.streams import Operation, Rows, slice_stream
 from proxy.reql.tables import IndexScan, TableScan
 from proxy.reql.values import TableSlice
 
+MARGIN: Final = 16  # so many rows that leave need not be replaced by reading
 MAX_STEPS: Final = 1000  # of more changes at once, only the outcome is told
 
 Identity = tuple[bytes, int]
 """Which place of a row it is: the row's primary key bytes, and the position in what a multi index has of it."""
 
-
 Shown = tuple[int, Any]
 """A row among the first ones, and where: (offset, row)."""
-
 
 Spot = tuple[bytes, Identity]
 """A place without its row: (key, identity)."""
@@ -44,6 +43,13 @@ class Place(NamedTuple):
     key: bytes
     identity: Identity
     row: Any
+
+
+class Beginning(NamedTuple):
+    """All places up to the one with the key `bound`, in the order; None: all that there are."""
+
+    places: list[Place]
+    bound: bytes | None
 
 
 class Order:
@@ -65,11 +71,16 @@ class Order:
             self._keys_of = lambda row: function.keys_of([row])[0]
             self.index_id = scan.index.index_id
 
-    def first(self, env: Any, more: int = 0) -> list[Place]:
-        """The first places, in the order, and as many more."""
-        found: list[Place] = []
+    def beginning(self, env: Any, more: int = 0) -> Beginning:
+        """The first places, some more that may follow them, and as many more. It takes reading them all."""
         if not self.count:
-            return found
+            return Beginning([], b"")
+        wanted = self.count + max(MARGIN, self.count // 4) + more
+        places = self._first(env, wanted)
+        return Beginning(places, places[-1].key if len(places) == wanted else None)
+
+    def _first(self, env: Any, wanted: int) -> list[Place]:
+        found: list[Place] = []
         met: dict[bytes, list[tuple[bytes, Identity]]] = {}  # the places of a row that are still to come
         for rows in slice_stream(env, self._part).chunks(env):
             for row in rows:
@@ -84,7 +95,7 @@ class Order:
                 shown = self._shown(env, row)
                 if shown:
                     found.append(Place(key, identity, shown[0]))
-                    if len(found) == self.count + more:
+                    if len(found) == wanted:
                         return found
         return found
 
@@ -106,9 +117,9 @@ class Order:
         ]
         return sorted(found, reverse=self.is_reversed) if len(found) > 1 else found
 
-    def is_behind(self, key: bytes, last: bytes) -> bool:
-        """Whether a place comes after another one."""
-        return key < last if self.is_reversed else key > last
+    def is_within(self, key: bytes, bound: bytes | None) -> bool:
+        """Whether a place is not behind the bound of a beginning."""
+        return bound is None or (key >= bound if self.is_reversed else key <= bound)
 
     def places(self, env: Any, spots: list[Spot], row: Any) -> list[Place]:
         """What is at the spots of a row, if it is shown."""
@@ -132,11 +143,11 @@ def _shown_up_to(link: Link) -> dict[Any, Any]:
 
 
 class News:
-    """What some changes mean for who was shown `before`: the first rows after them, and the elements that tell it."""
+    """What some changes mean for who knows `before`: what is known after them, and the elements that tell it."""
 
     __slots__ = ("_texts", "after", "before", "elements")
 
-    def __init__(self, before: list[Place], after: list[Place], elements: Rows) -> None:
+    def __init__(self, before: Beginning, after: Beginning, elements: Rows) -> None:
         self.before = before
         self.after = after
         self.elements = elements
@@ -161,17 +172,21 @@ class LimitFeed(FeedStream):
         if lens is not None:
             squashes = options.squash_s is not None
             self._lens = lens, order.index_id, options.include_offsets, squashes, *options.shows
-        self._first = self._begins_with(env)
+        self._known = self._begins_with(env)
 
-    def _begins_with(self, env: Any) -> list[Place]:
-        """The first rows; others that begin at the same change have the very same list."""
+    def _begins_with(self, env: Any) -> Beginning:
+        """What there is; others that begin at the same change have the very same object."""
         if self._lens is None:
-            return self._order.first(env)
+            return self._order.beginning(env)
         shown = _shown_up_to(self.feed.at)
-        first: list[Place] | None = shown.get(self._lens)
-        if first is None:
-            first = shown[self._lens] = self._order.first(env)
-        return first
+        known: Beginning | None = shown.get(self._lens)
+        if known is None:
+            known = shown[self._lens] = self._order.beginning(env)
+        return known
+
+    @property
+    def _first(self) -> list[Place]:
+        return self._known.places[: self._order.count]
 
     @property
     def has_texts(self) -> bool:  # type: ignore[override]
@@ -189,13 +204,13 @@ class LimitFeed(FeedStream):
         changes = self.feed.take()
         shown = None if self._lens is None or self._lacks_changes else _shown_up_to(self.feed.at)
         news: News | None = None if shown is None else shown.get((self._lens, begin))
-        if news is None or news.before is not self._first:
-            before = self._first
+        if news is None or news.before is not self._known:
+            before = self._known
             elements = self._elements(env, changes)
-            news = News(before, self._first, elements)
+            news = News(before, self._known, elements)
             if shown is not None:
                 shown[self._lens, begin] = news
-        self._first = news.after
+        self._known = news.after
         return news
 
     def initial_chunks(self, env: Any) -> Any:
@@ -226,7 +241,7 @@ class LimitFeed(FeedStream):
         ):
             return None
         news: News | None = tail.shown_up_to.get((self._lens, at))
-        if news is None or news.before is not self._first:
+        if news is None or news.before is not self._known:
             return None
         bodies, key = feed.channel.bodies, (at, self._lens, self.options.include_states)
         body = bodies.get(key)
@@ -236,51 +251,72 @@ class LimitFeed(FeedStream):
                 return None
             body = bodies[key] = partial_body(texts, self.notes()) if texts else b""
         feed.at = tail
-        self._first = news.after
+        self._known = news.after
         return body
 
     def _elements(self, env: Any, changes: list[SharedChange]) -> Rows:
         if self.options.squash_s is not None or len(changes) > MAX_STEPS or self._lacks_changes:
-            was, self._first = self._first, self._order.first(env)
+            was, self._known = self._first, self._order.beginning(env)
             self._lacks_changes = False
             return self._outcome(was, self._first)
         spots = [self._order.where(change) for change in changes]
-        if not self._is_about_the_first(spots):
+        if not self._is_about_what_is_known(spots):
             return []
         moves = [
             (self._order.places(env, old, change.old()), self._order.places(env, new, change.new()))
             for change, (old, new) in zip(changes, spots, strict=True)
         ]
+        steps = self._steps_within(moves)
+        return self._steps_and_more(env, changes, moves) if steps is None else steps
+
+    def _is_about_what_is_known(self, spots: list[tuple[list[Spot], list[Spot]]]) -> bool:
+        """Most of what happens in a large table is behind it."""
+        bound = self._known.bound
+        if not self._order.count:
+            return False
+        return any(self._order.is_within(key, bound) for old, new in spots for key, _ in (*old, *new))
+
+    def _steps_within(self, moves: list[tuple[list[Place], list[Place]]]) -> Rows | None:
+        """The steps, worked out from what is known; None if that is not enough, as too many rows have left."""
+        ranks, bound = self._order, self._known.bound
+        ranking = Ranking(self._known.places, ranks)
+        steps: Rows = []
+        for old, new in moves:
+            steps += self._steps(ranking, old, [place for place in new if ranks.is_within(place.key, bound)])
+            if bound is not None and ranking.has_been_short:
+                return None
+        places = ranking.all()
+        most = ranks.count + 2 * max(MARGIN, ranks.count // 4)
+        if len(places) > most:
+            del places[most:]
+            bound = places[-1].key
+        self._known = Beginning(places, bound)
+        return steps
+
+    def _steps_and_more(
+        self, env: Any, changes: list[SharedChange], moves: list[tuple[list[Place], list[Place]]]
+    ) -> Rows:
+        """The steps, for which what follows now has to be read."""
         before: dict[bytes, list[Place]] = {}
         for change, (old, _) in zip(changes, moves, strict=True):
             before.setdefault(change.key, old)
         # Whoever is among the first on the way, and does not change, is so few places behind them in the end.
-        places = self._order.first(env, sum(len(new) for _, new in moves))
-        ranking = self._ranking(before, places)
-        self._first = places[: self._order.count]
+        after = self._order.beginning(env, sum(len(new) for _, new in moves))
+        ranking = self._ranking(before, after.places)
+        self._known = after
         steps = [step for old, new in moves for step in self._steps(ranking, old, new)]
         return steps + self._outcome(ranking.first(), self._first)  # if more has happened than the changes tell
-
-    def _is_about_the_first(self, spots: list[tuple[list[Spot], list[Spot]]]) -> bool:
-        """Whether changes may concern the first rows: most of what happens in a large table does not."""
-        first = self._first
-        if len(first) < self._order.count:
-            return any(old or new for old, new in spots)
-        last = first[-1].key if first else b""
-        return bool(first) and any(
-            not self._order.is_behind(key, last) for old, new in spots for key, _ in (*old, *new)
-        )
 
     def _ranking(self, before: dict[bytes, list[Place]], after: list[Place]) -> Ranking:
         """The places before the changes, as far as they may be among the first on the way. `before` has all that the
         rows had which changed, by primary key, `after` the first ones now, and some more."""
-        places = {place.key: place for place in self._first}
-        has = {place.identity for place in self._first}
+        places = list(self._known.places)
+        has = {place.identity for place in places}
         changed = [place for old in before.values() for place in old]
         for place in [*changed, *(place for place in after if place.identity[0] not in before)]:
             if place.identity not in has:  # else it has changed before that
                 has.add(place.identity)
-                places[place.key] = place
+                places.append(place)
         return Ranking(places, self._order)
 
     def _steps(self, ranking: Ranking, before: list[Place], after: list[Place]) -> Rows:
@@ -326,14 +362,19 @@ class LimitFeed(FeedStream):
 class Ranking:
     """Places in the order, of which the first are told about."""
 
-    def __init__(self, places: dict[bytes, Place], order: Order) -> None:
-        self._places = places
-        self._keys = sorted(places)
+    def __init__(self, places: list[Place], order: Order) -> None:
+        self._places = {place.key: place for place in places}
+        self._identities = {place.identity for place in places}
+        self._keys = sorted(self._places)
         self._count = order.count
         self._is_reversed = order.is_reversed
+        self.has_been_short = False  # there were fewer places than are told about
 
     def first(self) -> list[Place]:
         return [self._at(rank) for rank in range(min(self._count, len(self._keys)))]
+
+    def all(self) -> list[Place]:
+        return [self._places[key] for key in (reversed(self._keys) if self._is_reversed else self._keys)]
 
     def _at(self, rank: int) -> Place:
         return self._places[self._keys[-1 - rank if self._is_reversed else rank]]
@@ -349,13 +390,15 @@ class Ranking:
         if old is not None and old.key in self._places:
             position = bisect_left(keys, old.key)
             rank, row = self._rank(position), self._places.pop(old.key).row
+            self._identities.discard(old.identity)
             del keys[position]
             if rank < count:
                 went = rank, row
-        if new is not None and new.key not in self._places:
+        if new is not None and new.identity not in self._identities:  # else it has changed again since
             position = bisect_left(keys, new.key)
             keys.insert(position, new.key)
             self._places[new.key] = new
+            self._identities.add(new.identity)
             rank = self._rank(position)
             if rank < count:
                 came = rank, new.row
@@ -363,4 +406,6 @@ class Ranking:
             went = count - 1, self._at(count).row
         elif went is not None and came is None and len(keys) >= count:
             came = count - 1, self._at(count - 1).row
+        if len(keys) < count:
+            self.has_been_short = True
         return went, came
