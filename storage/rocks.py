@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -47,6 +48,7 @@ from rocksdict import (
 from model.errors import Corrupt, DiskFull, FolderInUse, Overloaded, RewindError
 from storage.compactions import COMPACTIONS, yield_to_others
 from storage.engine import WriteSet
+from storage.gaps import Gaps
 from storage.lookups import RecentLookups, is_lookup
 from storage.recent import RecentValues
 from storage.ring import Ring
@@ -61,6 +63,9 @@ STEPPED_ROWS: Final = 64  # up to so many rows come by an iterator's steps, whos
 MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than a millisecond when not cached
 LOOKUP_KEYS: Final = 64  # who asks for more at once reads many rows, each of them perhaps never again
 WHOLE_WAIT_S: Final = 2.0  # what a checkpoint waits for an entry to be applied whole
+SLOW_SCAN_S: Final = 150e-6  # what takes longer than this may have passed by much that was deleted
+SLOW_ROW_S: Final = 2e-6  # beyond that, for each row
+SLOW_STEP_S: Final = 30e-6  # and so has one step that takes longer than this
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
 
 PROPERTIES: Final = {
@@ -326,7 +331,8 @@ class RocksEngine(RocksReader):
         self._ring = Ring(settings.ring_bytes)
         ring = self._ring if settings.has_rows_in_ring else None
         self._recent = RecentValues(super().get, super().get_many, settings.recent_bytes, ring)
-        self._lookups = RecentLookups(super().scan_values, self._ring)
+        self._gaps = Gaps()
+        self._lookups = RecentLookups(self._scan_values, self._ring)
         self.get = self._recent.get  # type: ignore[method-assign]  # every read of a row: one call fewer
         self._pause = pause
         self._is_open = True
@@ -349,7 +355,64 @@ class RocksEngine(RocksReader):
     def scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
         if limit <= STEPPED_ROWS and not reverse and is_lookup(low, high):
             return self._lookups.values(low, high, limit)
-        return super().scan_values(low, high, limit, reverse)
+        return self._scan_values(low, high, limit, reverse)
+
+    def _scan_values(self, low: bytes, high: bytes, limit: int, reverse: bool = False) -> tuple[list[bytes], bytes]:
+        if reverse or limit > STEPPED_ROWS or limit <= 0 or self._gaps.knows(low):
+            rows = self._rows(low, high, limit, reverse)
+            return [value for _, value in rows], _last_key(rows, limit) if rows else b""
+        began_s = perf_counter()
+        found = super().scan_values(low, high, limit)
+        if perf_counter() - began_s > SLOW_SCAN_S:
+            self._find_gaps(low, high, limit, False)
+        return found
+
+    def _rows(self, low: bytes, high: bytes, limit: int, reverse: bool) -> list[Row]:
+        pieces = self._gaps.pieces(low, high) if self._gaps.knows(low) and low < high else [(low, high)]
+        rows: list[Row] = []
+        for start, end in reversed(pieces) if reverse else pieces:
+            began_s = perf_counter()
+            found = super()._rows(start, end, limit - len(rows), reverse)
+            if perf_counter() - began_s > SLOW_SCAN_S + len(found) * SLOW_ROW_S:
+                self._find_gaps(start, end, limit, reverse)
+            rows = rows + found if rows else found
+            if len(rows) >= limit:
+                break
+        return rows
+
+    def _find_gaps(self, low: bytes, high: bytes, limit: int, reverse: bool) -> None:
+        """Goes the way of a slow scan again, for at most so many steps: where it is slow still, there is a gap.
+
+        What was only slow as it came from the disk is fast by now.
+        """
+        if low >= high:
+            return
+        options = ReadOptions()
+        options.set_iterate_upper_bound(high)  # `high` stays alive in this frame: see the module's rule
+        cursor = self._db.iter(options)
+        step = cursor.prev if reverse else cursor.next
+        edge = high if reverse else low  # all up to here was passed
+        for at in range(min(limit, STEPPED_ROWS) + 1):
+            began_s = perf_counter()
+            if at:
+                step()
+            elif reverse:
+                cursor.seek_for_prev(high)
+                if cursor.valid() and cursor.key() >= high:
+                    step()
+            else:
+                cursor.seek(low)
+            is_slow = perf_counter() - began_s > SLOW_STEP_S
+            key = cursor.key() if cursor.valid() else None
+            is_over = key is None or not low <= key < high
+            if is_slow:
+                if reverse:
+                    self._gaps.add(low if is_over or key is None else key + b"\0", edge)
+                else:
+                    self._gaps.add(edge, high if is_over or key is None else key)
+            if is_over or key is None:
+                return
+            edge = key if reverse else key + b"\0"
 
     def write(self, changes: WriteSet, applied_index: int) -> None:
         for pause_s in PAUSES_S:
@@ -380,6 +443,8 @@ class RocksEngine(RocksReader):
             self._forget()
         self._recent.written(changes.rows)
         self._lookups.written(changes.rows)
+        if self._gaps:
+            self._gaps.written(changes.rows)
 
     def view(self) -> RocksView:
         with self._lock:
@@ -411,6 +476,7 @@ class RocksEngine(RocksReader):
         self._ring.forget()
         self._recent.forget()
         self._lookups.forget()
+        self._gaps.forget()
 
     def checkpoint(self, folder: Path) -> int:
         self.flush()  # off the GIL; what is written from here on is little, and flushed by the checkpoint itself

@@ -6,19 +6,25 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from model.keys import after_prefix
+from storage import rocks
 from storage.engine import MemoryEngine, Reader, View, WriteSet, scan
 from storage.rocks import RocksEngine, RocksReader
 from storage.rocks_options import RocksSettings
 
-ROWS = st.binary(min_size=1, max_size=3).map(lambda tail: b"r" + tail)
+SCATTERED = st.binary(min_size=1, max_size=3).map(lambda tail: b"r" + tail)
+OF_A_TABLE = st.text("ab", max_size=4).map(lambda tail: b"r0001" + tail.encode())
+ROWS = st.one_of(SCATTERED, OF_A_TABLE)
 ENTRIES = st.text("ab", max_size=4).map(lambda tail: b"i0001" + tail.encode())  # of an index
 KEYS = st.one_of(ROWS, ENTRIES)
-RANGES = st.one_of(st.tuples(ROWS, ROWS), st.tuples(ENTRIES, ENTRIES))  # what lies between the two is the engine's
+RANGES = st.one_of(
+    st.tuples(ROWS, ROWS), st.tuples(OF_A_TABLE, OF_A_TABLE), st.tuples(ENTRIES, ENTRIES)
+)  # what lies between the two is the engine's
 VALUES = st.one_of(st.none(), st.binary(max_size=40))
 LOWEST, HIGHEST = b"r", b"s"
 
@@ -87,6 +93,11 @@ class Engines(RuleBasedStateMachine):
         expected = self.model.scan_chunk(low, high, limit, reverse, skip)
         assert self.disk.scan_chunk(low, high, limit, reverse, skip) == expected
 
+    @rule(bounds=RANGES, limit=st.integers(0, 40), reverse=st.booleans())
+    def values(self, bounds: tuple[bytes, bytes], limit: int, reverse: bool) -> None:
+        low, high = bounds
+        assert self.disk.scan_values(low, high, limit, reverse) == self.model.scan_values(low, high, limit, reverse)
+
     @rule()
     def flush(self) -> None:
         assert self.disk.flush() == self.model.flush()
@@ -140,6 +151,14 @@ class Engines(RuleBasedStateMachine):
             expected = self.model.scan_values(under, after_prefix(under), 9)
             assert self.disk.scan_values(under, after_prefix(under), 9) == expected
 
+    @invariant()
+    def tables_and_indexes_agree(self) -> None:
+        """What the step before has passed over may be remembered."""
+        for prefix in (b"i0001", b"r0001"):
+            for reverse in (False, True):
+                expected = self.model.scan_chunk(prefix, after_prefix(prefix), 50, reverse)
+                assert self.disk.scan_chunk(prefix, after_prefix(prefix), 50, reverse) == expected
+
     def teardown(self) -> None:
         self.close_views()
         self.disk.close()
@@ -150,7 +169,23 @@ class EnginesWithRowsInRing(Engines):
     settings_class = RowsInRing
 
 
+class EnginesThatRememberGaps(Engines):
+    """Every step of a scan is slow here, so that all that is passed over is remembered."""
+
+    def __init__(self) -> None:
+        self._slowness = pytest.MonkeyPatch()
+        for name in ("SLOW_SCAN_S", "SLOW_ROW_S", "SLOW_STEP_S"):
+            self._slowness.setattr(rocks, name, -1.0)
+        super().__init__()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self._slowness.undo()
+
+
 TestEngines = Engines.TestCase
 TestEngines.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestEnginesWithRowsInRing = EnginesWithRowsInRing.TestCase
 TestEnginesWithRowsInRing.settings = TestEngines.settings
+TestEnginesThatRememberGaps = EnginesThatRememberGaps.TestCase
+TestEnginesThatRememberGaps.settings = TestEngines.settings
