@@ -64,7 +64,7 @@ MULTI_GET_KEYS: Final = 256  # more per call would hold the GIL for longer than 
 LOOKUP_KEYS: Final = 64  # who asks for more at once reads many rows, each of them perhaps never again
 WHOLE_WAIT_S: Final = 2.0  # what a checkpoint waits for an entry to be applied whole
 SLOW_SCAN_S: Final = 150e-6  # what takes longer than this may have passed by much that was deleted
-SLOW_ROW_S: Final = 2e-6  # beyond that, for each row
+SLOW_ROW_S: Final = 5e-6  # beyond that, for each row
 SLOW_STEP_S: Final = 30e-6  # and so has one step that takes longer than this
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
 
