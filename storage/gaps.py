@@ -10,12 +10,25 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from typing import Final
+from time import perf_counter
+from typing import Final, Protocol
 
 from storage.layout import PREFIX_BYTES, after
 
+SLOW_STEP_S: Final = 30e-6  # a step that takes longer has passed by much that was deleted
 MOST_GAPS: Final = 256  # of one table or index
 _WITH_GAPS: Final = (b"r", b"i")  # rows and index entries: what has one prefix for all
+
+
+class Cursor(Protocol):
+    """What a RocksDB iterator can do."""
+
+    def seek(self, key: bytes) -> None: ...
+    def seek_for_prev(self, key: bytes) -> None: ...
+    def next(self) -> None: ...
+    def prev(self) -> None: ...
+    def valid(self) -> bool: ...
+    def key(self) -> bytes: ...
 
 
 class _Gaps:
@@ -85,6 +98,35 @@ class Gaps:
         prefix = low[:PREFIX_BYTES]
         if low[:1] in _WITH_GAPS and len(prefix) == PREFIX_BYTES and low < high <= after(prefix):
             self._by_prefix.setdefault(prefix, _Gaps()).add(low, high)
+
+    def find(self, cursor: Cursor, low: bytes, high: bytes, rows: int, reverse: bool) -> None:
+        """Goes through [low, high) by a cursor, so many rows of it: where a step is slow, there is a gap.
+
+        What was slow the first time as it came from the disk is fast by now.
+        """
+        step = cursor.prev if reverse else cursor.next
+        edge = high if reverse else low  # all up to here was passed
+        for at in range(rows + 1 if low < high else 0):
+            began_s = perf_counter()
+            if at:
+                step()
+            elif reverse:
+                cursor.seek_for_prev(high)
+                if cursor.valid() and cursor.key() >= high:
+                    step()
+            else:
+                cursor.seek(low)
+            is_slow = perf_counter() - began_s > SLOW_STEP_S
+            key = cursor.key() if cursor.valid() else None
+            is_over = key is None or not low <= key < high
+            if is_slow:
+                if reverse:
+                    self.add(low if is_over or key is None else key + b"\0", edge)
+                else:
+                    self.add(edge, high if is_over or key is None else key)
+            if is_over or key is None:
+                return
+            edge = key if reverse else key + b"\0"
 
     def written(self, rows: Mapping[bytes, bytes | None]) -> None:
         """These keys of the engine have other values, or None."""

@@ -65,7 +65,6 @@ LOOKUP_KEYS: Final = 64  # who asks for more at once reads many rows, each of th
 WHOLE_WAIT_S: Final = 2.0  # what a checkpoint waits for an entry to be applied whole
 SLOW_SCAN_S: Final = 150e-6  # what takes longer than this may have passed by much that was deleted
 SLOW_ROW_S: Final = 5e-6  # beyond that, for each row
-SLOW_STEP_S: Final = 30e-6  # and so has one step that takes longer than this
 PAUSES_S: Final = (0.001, 0.002, 0.004)  # what a write waits for a stall to pass before it gives up
 
 PROPERTIES: Final = {
@@ -381,38 +380,10 @@ class RocksEngine(RocksReader):
         return rows
 
     def _find_gaps(self, low: bytes, high: bytes, limit: int, reverse: bool) -> None:
-        """Goes the way of a slow scan again, for at most so many steps: where it is slow still, there is a gap.
-
-        What was only slow as it came from the disk is fast by now.
-        """
-        if low >= high:
-            return
+        """Goes the way of a slow scan again, for at most so many rows."""
         options = ReadOptions()
         options.set_iterate_upper_bound(high)  # `high` stays alive in this frame: see the module's rule
-        cursor = self._db.iter(options)
-        step = cursor.prev if reverse else cursor.next
-        edge = high if reverse else low  # all up to here was passed
-        for at in range(min(limit, STEPPED_ROWS) + 1):
-            began_s = perf_counter()
-            if at:
-                step()
-            elif reverse:
-                cursor.seek_for_prev(high)
-                if cursor.valid() and cursor.key() >= high:
-                    step()
-            else:
-                cursor.seek(low)
-            is_slow = perf_counter() - began_s > SLOW_STEP_S
-            key = cursor.key() if cursor.valid() else None
-            is_over = key is None or not low <= key < high
-            if is_slow:
-                if reverse:
-                    self._gaps.add(low if is_over or key is None else key + b"\0", edge)
-                else:
-                    self._gaps.add(edge, high if is_over or key is None else key)
-            if is_over or key is None:
-                return
-            edge = key if reverse else key + b"\0"
+        self._gaps.find(self._db.iter(options), low, high, min(limit, STEPPED_ROWS), reverse)
 
     def write(self, changes: WriteSet, applied_index: int) -> None:
         for pause_s in PAUSES_S:

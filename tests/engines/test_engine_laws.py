@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from model.keys import after_prefix
-from storage import rocks
+from storage import gaps, rocks
 from storage.engine import MemoryEngine, Reader, View, WriteSet, scan
 from storage.rocks import RocksEngine, RocksReader
 from storage.rocks_options import RocksSettings
@@ -174,7 +174,8 @@ class EnginesThatRememberGaps(Engines):
 
     def __init__(self) -> None:
         self._slowness = pytest.MonkeyPatch()
-        for name in ("SLOW_SCAN_S", "SLOW_ROW_S", "SLOW_STEP_S"):
+        self._slowness.setattr(gaps, "SLOW_STEP_S", -1.0)
+        for name in ("SLOW_SCAN_S", "SLOW_ROW_S"):
             self._slowness.setattr(rocks, name, -1.0)
         super().__init__()
 
