@@ -69,7 +69,9 @@ class Compiler:
 
     def _check_places(self, raw: Any, path: Path) -> None:
         """Raises ReqlCompileError for the first term that is in a wrong place."""
-        is_term = raw.__class__ is list and raw and raw[0] in TERMS
+        is_term = raw.__class__ is list and bool(raw) and raw[0].__class__ in (int, float) and raw[0] in TERMS
+        if is_term and raw[0] == Term.DATUM:
+            return
         if is_term:
             self._check_place(TERMS[raw[0]], path)
             arguments, optargs = self.split(raw, path)

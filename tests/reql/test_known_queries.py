@@ -100,3 +100,23 @@ def test_a_key_that_cannot_be_one_is_blamed_on_who_looks_at_the_row(failure, tab
         _, message, path = failure(write)
         assert path == []
         assert message.startswith("Primary keys must be either")
+
+
+NESTED = "Cannot nest writes or meta ops in stream operations.  Use FOR_EACH instead."
+NO_TERM = "Expected a TermType as a NUMBER but found "
+
+
+@pytest.mark.parametrize(
+    ("query", "message", "path"),
+    [
+        ([39, [[15, ["t"]], [69, [[2, [1]], [54, [[15, ["t"]]]]]], 5]], NESTED, [1, 1]),
+        ([39, [[15, ["t"], {"nope": 1}], [69, [[2, [1]], [54, [[15, ["t"]]]]]]]], NESTED, [1, 1]),
+        ([24, [[15, ["t", 1, 2]], [73, [1]]]], "ASC may only be used as an argument to ORDER_BY or UNION.", [1]),
+        ([[1, 2], [3]], NO_TERM + "ARRAY.", []),
+        ([39, [[[1, 2], [3]], [[1], 1]]], NO_TERM + "ARRAY.", [0]),
+        ([24, [{"a": [[1, 2]]}, 3, 4], {"x": 1}], NO_TERM + "ARRAY.", [0, "a"]),
+        ([24, [[1, [54, 1]], 1], {"nope": 1}], "Unrecognized optional argument `nope`.", ["nope"]),
+    ],
+)
+def test_what_is_in_a_wrong_place_is_complained_of_first(failure, query, message, path):
+    assert failure(query) == ("ReqlCompileError", message, path)
