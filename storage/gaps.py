@@ -9,14 +9,14 @@ One rule: a gap holds no key. Whoever writes keys says so here before anybody re
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Final, Protocol
 
 from storage.layout import PREFIX_BYTES, after
 
 SLOW_STEP_S: Final = 30e-6  # a step that takes longer has passed by much that was deleted
-MOST_GAPS: Final = 256  # of one table or index
+MOST_GAPS: Final = 64  # of one table or index: a scan begins anew behind each
 _WITH_GAPS: Final = (b"r", b"i")  # rows and index entries: what has one prefix for all
 
 
@@ -29,6 +29,7 @@ class Cursor(Protocol):
     def prev(self) -> None: ...
     def valid(self) -> bool: ...
     def key(self) -> bytes: ...
+    def status(self) -> None: ...
 
 
 class _Gaps:
@@ -51,12 +52,19 @@ class _Gaps:
             at = 0 if first else MOST_GAPS  # the one farthest from here
             del self.lows[at], self.highs[at]
 
+    def inside(self, low: bytes, high: bytes) -> list[tuple[bytes, bytes]]:
+        """Those that [low, high) has a part of."""
+        first, last = bisect_right(self.highs, low), bisect_left(self.lows, high)
+        return list(zip(self.lows[first:last], self.highs[first:last], strict=True))
+
     def put(self, key: bytes) -> None:
         """There is something under a key now."""
         at = bisect_right(self.lows, key) - 1
         if at >= 0 and key < self.highs[at]:
             low, high, behind = self.lows[at], self.highs[at], key + b"\0"
             parts = [(start, end) for start, end in ((low, key), (behind, high)) if start < end]
+            if len(self.lows) >= MOST_GAPS:
+                del parts[1:]  # what is cut into ever smaller pieces is a gap no more
             self.lows[at : at + 1] = [start for start, _ in parts]
             self.highs[at : at + 1] = [end for _, end in parts]
 
@@ -76,22 +84,21 @@ class Gaps:
         """Whether there are gaps in the table or index that a key is of."""
         return low[:PREFIX_BYTES] in self._by_prefix
 
-    def pieces(self, low: bytes, high: bytes) -> list[tuple[bytes, bytes]]:
-        """The parts of [low, high) that may hold something, in their order."""
+    def pieces(self, low: bytes, high: bytes, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """The parts of [low, high) that may hold something, in their order, or in reverse."""
         known = self._by_prefix.get(low[:PREFIX_BYTES])
-        if known is None:
-            return [(low, high)]
-        out = []
-        lows, highs = known.lows, known.highs
-        at = bisect_right(highs, low)
-        while at < len(lows) and lows[at] < high:
-            if low < lows[at]:
-                out.append((low, lows[at]))
-            low = highs[at]
-            at += 1
+        gaps = [] if known is None else known.inside(low, high)
+        for start, end in reversed(gaps) if reverse else gaps:
+            if reverse:
+                if end < high:
+                    yield end, high
+                high = start
+            else:
+                if low < start:
+                    yield low, start
+                low = end
         if low < high:
-            out.append((low, high))
-        return out
+            yield low, high
 
     def add(self, low: bytes, high: bytes) -> None:
         """[low, high) was found to be empty; nothing is remembered of ranges across tables or indexes."""
@@ -102,7 +109,7 @@ class Gaps:
     def find(self, cursor: Cursor, low: bytes, high: bytes, rows: int, reverse: bool) -> None:
         """Goes through [low, high) by a cursor, so many rows of it: where a step is slow, there is a gap.
 
-        What was slow the first time as it came from the disk is fast by now.
+        What was slow the first time as it came from the disk is fast by now. Raises what the cursor's status does.
         """
         step = cursor.prev if reverse else cursor.next
         edge = high if reverse else low  # all up to here was passed
@@ -118,13 +125,15 @@ class Gaps:
                 cursor.seek(low)
             is_slow = perf_counter() - began_s > SLOW_STEP_S
             key = cursor.key() if cursor.valid() else None
-            is_over = key is None or not low <= key < high
-            if is_slow:
-                if reverse:
-                    self.add(low if is_over or key is None else key + b"\0", edge)
-                else:
-                    self.add(edge, high if is_over or key is None else key)
-            if is_over or key is None:
+            if key is None:
+                cursor.status()  # what cannot be read is not empty
+            elif not low <= key < high:
+                key = None
+            if is_slow and reverse:
+                self.add(low if key is None else key + b"\0", edge)
+            elif is_slow:
+                self.add(edge, high if key is None else key)
+            if key is None:
                 return
             edge = key if reverse else key + b"\0"
 

@@ -367,9 +367,8 @@ class RocksEngine(RocksReader):
         return found
 
     def _rows(self, low: bytes, high: bytes, limit: int, reverse: bool) -> list[Row]:
-        pieces = self._gaps.pieces(low, high) if self._gaps.knows(low) and low < high else [(low, high)]
         rows: list[Row] = []
-        for start, end in reversed(pieces) if reverse else pieces:
+        for start, end in self._gaps.pieces(low, high, reverse) if self._gaps.knows(low) else ((low, high),):
             began_s = perf_counter()
             found = super()._rows(start, end, limit - len(rows), reverse)
             if perf_counter() - began_s > SLOW_SCAN_S + len(found) * SLOW_ROW_S:
@@ -383,7 +382,10 @@ class RocksEngine(RocksReader):
         """Goes the way of a slow scan again, for at most so many rows."""
         options = ReadOptions()
         options.set_iterate_upper_bound(high)  # `high` stays alive in this frame: see the module's rule
-        self._gaps.find(self._db.iter(options), low, high, min(limit, STEPPED_ROWS), reverse)
+        try:
+            self._gaps.find(self._db.iter(options), low, high, min(limit, STEPPED_ROWS), reverse)
+        except Exception as error:  # rocksdict knows no narrower class
+            raise fault(error) from error
 
     def write(self, changes: WriteSet, applied_index: int) -> None:
         for pause_s in PAUSES_S:

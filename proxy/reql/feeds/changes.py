@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from model import datum as d
 from model import order
-from model.errors import ReqlError
 from proxy.answers import ATOM_FEED
 from proxy.frames import partial_body
 from proxy.reql.feeds.chain import Feed, Link, SharedChange, pair_text
 from proxy.reql.feeds.resume import position_text
-from proxy.reql.feeds.streams import FeedOptions, FeedStream
+from proxy.reql.feeds.streams import FeedOptions, FeedStream, through
 from proxy.reql.streams import Operation, Rows, Stream
 
 ALL_ROWS: Final = "all rows"  # the lens of feeds that show each change as it is
@@ -183,15 +182,8 @@ class RangeFeed(ChangeFeed):
 
     def _shown(self, row: Any) -> Any:
         """A row as the transformations show it; None if they do not."""
-        rows = [row]
-        try:
-            for operation in self._transformations:
-                rows = operation.apply(self._env, rows)
-                if not rows:
-                    return None
-        except ReqlError:
-            return None  # as in an index: a row on which the function fails is not in it
-        return rows[0]  # what is made null of is no more there than what is left out
+        rows = through(self._env, self._transformations, row)
+        return rows[0] if rows else None  # what is made null of is no more there than what is left out
 
     def elements(self, changes: list[Any]) -> Rows:
         if self._is_literal:

@@ -13,12 +13,11 @@ from typing import Any, Final, NamedTuple
 
 from model import datum as d
 from model import order
-from model.errors import ReqlError
 from model.keys import key_range, primary_key_bytes
 from proxy.answers import ORDER_BY_LIMIT_FEED
 from proxy.frames import partial_body
 from proxy.reql.feeds.chain import Feed, Link, SharedChange
-from proxy.reql.feeds.streams import FeedOptions, FeedStream
+from proxy.reql.feeds.streams import FeedOptions, FeedStream, through
 from proxy.reql.index_functions import index_function
 from proxy.reql.streams import Operation, Rows, slice_stream
 from proxy.reql.tables import IndexScan, TableScan
@@ -92,7 +91,7 @@ class Order:
                 if not places:
                     continue  # the index is another one by now
                 key, identity = places.pop(0)
-                shown = self._shown(env, row)
+                shown = through(env, self._operations, row)
                 if shown:
                     found.append(Place(key, identity, shown[0]))
                     if len(found) == wanted:
@@ -123,17 +122,8 @@ class Order:
 
     def places(self, env: Any, spots: list[Spot], row: Any) -> list[Place]:
         """What is at the spots of a row, if it is shown."""
-        shown = self._shown(env, row) if spots else []
+        shown = through(env, self._operations, row) if spots else []
         return [Place(key, identity, shown[0]) for key, identity in spots] if shown else []
-
-    def _shown(self, env: Any, row: Any) -> list[Any]:
-        rows = [row]
-        try:
-            for operation in self._operations:
-                rows = operation.apply(env, rows)
-        except ReqlError:
-            return []
-        return rows
 
 
 def _shown_up_to(link: Link) -> dict[Any, Any]:

@@ -9,10 +9,22 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from model import order
+from model.errors import ReqlError
 from proxy.answers import ATOM_FEED, INCLUDES_STATES, SEQUENCE_FEED
 from proxy.reql.feeds.chain import Feed
 from proxy.reql.feeds.resume import Position, past_changes, position_text
-from proxy.reql.streams import Rows, Stream
+from proxy.reql.streams import Operation, Rows, Stream
+
+
+def through(env: Any, operations: list[Operation], row: Any) -> Rows:
+    """What operations leave of a row. As in an index, a row on which one fails is not there."""
+    rows: Rows = [row]
+    try:
+        for operation in operations:
+            rows = operation.apply(env, rows)
+    except ReqlError:
+        return []
+    return rows
 
 
 class FeedOptions:

@@ -8,14 +8,14 @@ from typing import Any
 
 from model import datum as d
 from model import order
-from model.errors import Path, ReqlError, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
+from model.errors import Path, ReqlOpFailedError, ReqlQueryLogicError, ReqlResourceLimitError
 from model.keys import bound_key, key_range, prefix_range, primary_key_bytes
 from proxy.answers import ATOM_FEED, SEQUENCE_FEED
 from proxy.reql.feeds.chain import Feed
 from proxy.reql.feeds.changes import PointFeed, RangeFeed
 from proxy.reql.feeds.limit import LimitFeed, Order
 from proxy.reql.feeds.resume import check_retained, parse_position
-from proxy.reql.feeds.streams import FeedOptions, FeedStream, PolledFeed
+from proxy.reql.feeds.streams import FeedOptions, FeedStream, PolledFeed, through
 from proxy.reql.geo.reads import IntersectingRows
 from proxy.reql.ids import Term
 from proxy.reql.index_functions import index_function
@@ -244,16 +244,6 @@ def _limit_feed(env: Any, stream: Any, operations: list[Any], count: int, option
     return LimitFeed(env, feed, options, Order(stream, operations, count), env.lens)
 
 
-def _through(env: Any, operations: list[Any], row: Any) -> list[Any]:
-    rows = [row]
-    try:
-        for operation in operations:
-            rows = operation.apply(env, rows)
-    except ReqlError:
-        return []
-    return rows
-
-
 def _subscribe(env: Any, source: StoredTable, options: FeedOptions, key: bytes | None = None) -> Feed:
     """A feed of the changes of a stored table or of one of its rows, which ends when its user may not read them."""
     feed: Feed = env.world.feeds.subscribe(source.table.table_id, options.queue_size, key)
@@ -280,7 +270,7 @@ def _polled(
     def read(env: Any) -> dict[Any, Any]:
         found = {}
         for row in rows_of(env):
-            for shown in _through(env, operations, row):
+            for shown in through(env, operations, row):
                 found[order.hashable_key(row[primary_key])] = shown
         return found
 
